@@ -1,0 +1,267 @@
+"""What the analysis says: verdicts with their coverage and witnesses, and measures.
+
+Computed from a History alone. Everything here is plain data with a JSON form, so that a report
+renders it without computing anything and a stored run can be analysed again. Times are
+nanoseconds since the start of the run, durations nanoseconds, unless a name says ``_ms``.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from replication.history import FaultRecord
+
+
+class Verdict(StrEnum):
+    """In ascending order of gravity."""
+
+    VALID = "valid"
+    UNKNOWN = "unknown"
+    VIOLATED = "violated"
+
+
+def combine(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the gravest verdict. No verdict at all is UNKNOWN: nothing was shown."""
+    return max(verdicts, key=list(Verdict).index, default=Verdict.UNKNOWN)
+
+
+@dataclass(slots=True)
+class Witness:
+    """The few operations that prove a violation."""
+
+    words: str  # the story in one or a few sentences, for a person
+    key: str | None = None
+    operations: list[int] = field(default_factory=list)  # indexes into the history
+    at_ns: int | None = None
+
+
+@dataclass(slots=True)
+class Coverage:
+    """What a verdict rests on."""
+
+    judged: int = 0
+    by_outcome: dict[str, int] = field(default_factory=dict)  # "ok" | "fail" | "unknown"
+    by_kind: dict[str, int] = field(default_factory=dict)
+    keys: int = 0
+    by_fault: dict[int, int] = field(default_factory=dict)  # fault number -> acknowledged in window
+    notes: list[str] = field(default_factory=list)  # why it is inconclusive, if it is
+
+
+@dataclass(slots=True)
+class Finding:
+    """The result of one check."""
+
+    check: str  # "linearizability"
+    title: str  # "Linearizable"
+    verdict: Verdict
+    summary: str  # one sentence with numbers
+    coverage: Coverage = field(default_factory=Coverage)
+    witnesses: list[Witness] = field(default_factory=list)  # the first few
+    violations: int = 0  # how many in all
+    promised: bool = True  # whether this side promises it: a broken promise fails a run
+    seconds: float = 0.0  # left out of comparisons between analyses
+
+
+@dataclass(slots=True)
+class Percentiles:
+    """Latencies from the intended start, milliseconds; None where nothing completed."""
+
+    count: int = 0
+    p50_ms: float | None = None
+    p90_ms: float | None = None
+    p99_ms: float | None = None
+    p999_ms: float | None = None
+    max_ms: float | None = None
+
+
+@dataclass(slots=True)
+class Availability:
+    """Outcomes over time for one group of operations ("reads", "writes", "writes of side A")."""
+
+    name: str
+    ok: int = 0
+    fail: int = 0
+    unknown: int = 0
+    ok_share: float | None = None  # of those that were invoked while measuring
+    longest_outage_ns: int = 0  # longest stretch without an acknowledged operation
+    outage_start_ns: int | None = None
+    unavailable_buckets: int = 0  # of 100 ms, with operations due and none acknowledged
+    buckets: list[tuple[int, int, int]] = field(default_factory=list)  # (ok, fail, unknown)
+
+
+@dataclass(slots=True)
+class FailoverStep:
+    """One line of the failover ledger: what happened, when, how long after the fault."""
+
+    name: str  # "detected", "elected", "first acknowledged write", "back to 95 %"
+    at_ns: int | None  # None: it was not seen
+    after_fault_ns: int | None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class Failover:
+    """The ledger of one fault (design §8)."""
+
+    fault: int  # number
+    words: str
+    steps: list[FailoverStep] = field(default_factory=list)
+    write_outage_ns: int = 0  # longest stretch without an acknowledged write that began with it
+    read_outage_ns: int = 0
+    failed: int = 0
+    unknown: int = 0
+    redirected: int = 0
+    elections: int = 0
+    terms: int = 0
+    truncated_entries: int = 0  # dropped by a returning leader
+    truncated_acknowledged: int = 0  # of them acknowledged to a client: must be 0 for Raft
+    old_leader_returned_ns: int | None = None  # when it was a follower of the new one
+    left_the_leader_alone: bool = False  # the fault did not touch a leader: no failover was due
+
+
+@dataclass(slots=True)
+class Conflict:
+    """Concurrent versions of one key, and how they ended."""
+
+    key: str
+    at_ns: int
+    node: str | None
+    versions: list[dict[str, Any]]  # write_id, dot, client, value, node that coordinated
+    ended: str  # "left as siblings" | "resolved by <write id>" | "merged on read" | "dropped"
+    ended_at_ns: int | None = None
+
+
+@dataclass(slots=True)
+class VanishedWrite:
+    """An acknowledged write that no later writer had seen and nobody can read any more."""
+
+    write_id: str
+    key: str
+    value: str | None
+    client: str
+    acknowledged_ns: int
+    acknowledged_by: str | None
+    why: str  # in words
+    winner: str | None = None  # write id that stands in its place
+
+
+@dataclass(slots=True)
+class ConflictLedger:
+    """What concurrency did to the data."""
+
+    concurrent_writes: int = (
+        0  # acknowledged writes that overlap another of the key, unseen by each
+    )
+    sibling_sets: int = 0
+    siblings_at_end: int = 0  # keys that still hold more than one version
+    sibling_count_max: int = 0
+    resolved: int = 0
+    dropped_by_timestamp: int = 0
+    read_repairs: int = 0
+    vanished: list[VanishedWrite] = field(default_factory=list)  # the first 100
+    vanished_count: int = 0
+    conflicts: list[Conflict] = field(default_factory=list)  # the first 100
+
+
+@dataclass(slots=True)
+class ConvergenceReport:
+    """When all replicas were equal after healing."""
+
+    heal_ns: int
+    converged_ns: int | None  # None: not while the run watched
+    after_heal_ns: int | None
+    keys: int = 0
+    differing_at_heal: int | None = None
+    differing_at_end: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class RolePeriod:
+    """What one node was during a stretch of time, for the strip in the page."""
+
+    node: str
+    start_ns: int
+    end_ns: int
+    role: str  # follower, candidate, leader, replica, down, paused
+    term: int = 0
+
+
+@dataclass(slots=True)
+class LatencyPoint:
+    """One operation in the latency plot; thinned out evenly above a limit, said in ``thinned``."""
+
+    at_ns: int
+    latency_ms: float
+    outcome: str
+    kind: str
+    operation: int
+
+
+@dataclass(slots=True)
+class SideFindings:
+    """Everything the analysis says of one side."""
+
+    family: str
+    backend: str
+    title: str
+    promise: str
+    simulated: bool
+    seed: int
+    nodes: list[str]
+    load_start_ns: int
+    measure_start_ns: int
+    load_end_ns: int
+    heal_ns: int
+    settle_end_ns: int
+    verdict: Verdict  # of the promised checks, combined
+    findings: dict[str, Finding]
+    reads: Percentiles
+    writes: Percentiles
+    availability: dict[str, Availability]  # "reads", "writes", and per side of a partition
+    failovers: list[Failover]
+    conflicts: ConflictLedger
+    convergence: ConvergenceReport
+    faults: list[FaultRecord]
+    roles: list[RolePeriod]
+    latency_points: list[LatencyPoint]
+    throughput_per_s: float = 0.0  # acknowledged operations while measuring
+    operations: dict[str, int] = field(default_factory=dict)  # outcome -> count
+    messages_per_operation: float | None = None  # between nodes, per acknowledged operation
+    bytes_per_operation: float | None = None
+    cpu_us_per_operation: float | None = None  # of all nodes
+    fdatasync_ms_p50: float | None = None
+    fdatasync_ms_p99: float | None = None
+    thinned: str | None = None
+    generator_bound: bool = False
+    interrupted: bool = False
+    problems: list[str] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ExpectationResult:
+    """One expectation and what became of it."""
+
+    place: str  # "expect[2]"
+    side: str
+    words: str  # "linearizability is valid"
+    verdict: Verdict  # VALID: met
+    observed: str  # in words or numbers
+
+
+@dataclass(slots=True)
+class RunFindings:
+    """Everything that a report of a run shows."""
+
+    name: str
+    title: str
+    question: str
+    seed: int
+    started_unix_ns: int
+    versions: dict[str, str]  # replication, python, grpcio, platform
+    sides: dict[str, SideFindings]  # "leader", "leaderless"; one or both, in this order
+    expectations: list[ExpectationResult]
+    verdict: Verdict
+    again: str  # the command that repeats the run
+    folder: str | None = None

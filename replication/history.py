@@ -1,0 +1,369 @@
+"""What happened: operations, node events and faults on one clock. Append-only, pure data.
+
+A history is written by ``replication.run`` (real processes) or ``replication.simulation`` (virtual
+time) and read by ``replication.analysis``, which cannot tell the two apart. All times are integer
+nanoseconds since the start of the run; the load begins at ``load_start_ns``.
+
+On disk a side of a run is two files of JSON Lines: ``history.jsonl`` (a header, then operations and
+faults in the order in which they completed) and ``events.jsonl`` (node events in order of time).
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from replication.errors import ConfigError
+from replication.v1 import event_pb2
+
+FORMAT = 1
+T = TypeVar("T")
+
+
+class OperationKind(StrEnum):
+    """What a client asks for."""
+
+    GET = "get"
+    PUT = "put"
+    DELETE = "delete"
+    COMPARE_AND_SET = "compare-and-set"
+
+    @property
+    def is_write(self) -> bool:
+        """Whether it can change the key."""
+        return self is not OperationKind.GET
+
+
+class Outcome(StrEnum):
+    """What the client knows at the end."""
+
+    OK = "ok"
+    FAIL = "fail"  # it did not and never will take effect
+    UNKNOWN = "unknown"  # it may have taken effect, or may yet
+
+
+class Phase(StrEnum):
+    """Which part of the run an operation belongs to."""
+
+    WARMUP = "warmup"  # judged by the checks, left out of every measure
+    LOAD = "load"
+    FINAL = "final"  # the reads of every key after healing and settling
+
+
+@dataclass(slots=True)
+class SeenVersion:
+    """One version that a read returned, or that a replica holds."""
+
+    write_id: str  # "client:sequence"
+    tombstone: bool = False
+    dot: str | None = None  # "actor:counter"
+    value: str | None = None
+    timestamp_ns: int | None = None  # lww: wall clock of the coordinator
+
+
+@dataclass(slots=True)
+class Operation:
+    """One operation of one client, from its intended start to what the client knows at the end."""
+
+    index: int  # unique in this history, ascending by invocation
+    client: str
+    kind: OperationKind
+    key: str
+    phase: Phase
+    intended_ns: int  # when the plan wanted it to start; latency counts from here
+    invoke_ns: int  # when it was handed to the client session
+    complete_ns: int | None  # None: the run ended first (outcome unknown, or fail for a read)
+    outcome: Outcome
+    value: str | None = None  # writes: what was written
+    expected: str | None = None  # compare-and-set: what the key had to hold; None = missing
+    write_id: str | None = None  # writes: "client:sequence"
+    based_on: list[str] = field(default_factory=list)  # writes: ids its context covered
+    seen: list[SeenVersion] = field(default_factory=list)  # ok reads
+    consistency: str | None = None  # asked for explicitly
+    node: str | None = None  # that answered last
+    term: int | None = None
+    log_index: int | None = None
+    replicas: list[str] = field(default_factory=list)  # leaderless: whose answers counted
+    fallbacks: list[str] = field(default_factory=list)  # those of `replicas` that stood in
+    dot: str | None = None  # writes, dvv
+    error: str | None = None  # class of the error (replication/errors.py)
+    message: str | None = None
+    attempts: int = 1
+    redirects: int = 0  # attempts that ended in NotLeader
+
+
+@dataclass(slots=True)
+class NodeEvent:
+    """One transition that a node told of; ``fields`` as in protos/replication/v1/event.proto."""
+
+    time_ns: int
+    node: str
+    name: str  # "role_changed", "election_started", ...
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class FaultRecord:
+    """One fault: what was planned, what was done, and the evidence that it took effect."""
+
+    number: int  # position in the plan, from 1
+    kind: str  # "kill", "pause", "partition", ...
+    words: str  # "kill the leader (n3)"
+    planned_ns: int
+    injected_ns: int | None  # None: it could not be injected; `problem` says why
+    healed_ns: int | None
+    nodes: list[str] = field(default_factory=list)  # killed, paused, or cut off
+    sides: list[list[str]] = field(default_factory=list)  # of a partition, clients included
+    evidence: list[str] = field(default_factory=list)  # sentences with numbers
+    effective: bool = False  # whether there is evidence that it took effect
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class ReplicaContents:
+    """What one replica held of one key at a moment."""
+
+    node: str
+    key: str
+    owner: bool  # this node is one that is to hold the key
+    versions: list[SeenVersion] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class ContentsSample:
+    """Whether all owners of every key held the same, at one moment while settling."""
+
+    time_ns: int
+    keys: int
+    differing: list[str]  # keys that differ, or whose owners could not be asked
+    unreachable: list[str] = field(default_factory=list)  # nodes that did not answer
+
+
+@dataclass(slots=True)
+class LinkTotals:
+    """Messages and bytes between nodes over the whole run."""
+
+    messages: int = 0
+    bytes: int = 0
+    frames: int = 0
+    dropped: int = 0
+
+
+@dataclass(slots=True)
+class DriverReport:
+    """How well the load driver kept to the plan (design §8)."""
+
+    planned: int = 0
+    sent: int = 0
+    send_lag_ns_p50: int = 0
+    send_lag_ns_p99: int = 0
+    cpu_share: float = 0.0  # of one core, while loading
+    generator_bound: bool = False
+
+
+@dataclass(slots=True)
+class History:
+    """Everything that one side of a run left."""
+
+    family: str
+    backend: str
+    title: str  # of the backend
+    promise: str  # what these settings guarantee, one sentence
+    simulated: bool
+    seed: int
+    nodes: list[str]
+    clients: dict[str, str]  # client -> its home node
+    load_start_ns: int
+    measure_start_ns: int  # load_start_ns + warm-up
+    load_end_ns: int
+    heal_ns: int  # when the last fault was healed
+    settle_end_ns: int
+    single_register: bool  # the backend promises one order per key
+    wall_start_ns: int = 0  # Unix time of time 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    interrupted: bool = False
+    problems: list[str] = field(default_factory=list)  # what broke the run itself
+    fdatasync_ns_p50: int | None = None
+    fdatasync_ns_p99: int | None = None
+    driver: DriverReport = field(default_factory=DriverReport)
+    links: LinkTotals = field(default_factory=LinkTotals)
+    node_cpu_seconds: dict[str, float] = field(default_factory=dict)
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)  # node -> name -> count
+    operations: list[Operation] = field(default_factory=list)
+    faults: list[FaultRecord] = field(default_factory=list)
+    events: list[NodeEvent] = field(default_factory=list)
+    samples: list[ContentsSample] = field(default_factory=list)
+    contents: list[ReplicaContents] = field(default_factory=list)  # at the very end
+
+
+def event_record(event: event_pb2.Event) -> tuple[str, dict[str, Any]]:
+    """Return an event's name and its fields as plain JSON values.
+
+    Write ids and dots become "client:sequence" and "actor:counter", enums lower-case words without
+    their prefix, messages objects. Fields at their default are kept: a reader need not know them.
+    """
+    name = event.WhichOneof("kind")
+    assert name is not None, "an event has a kind"
+    return name, _plain(getattr(event, name))
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    record: dict[str, Any] = {}
+    for descriptor in message.DESCRIPTOR.fields:
+        value = getattr(message, descriptor.name)
+        if descriptor.is_repeated:
+            record[descriptor.name] = [_plain_value(descriptor, each) for each in value]
+        elif descriptor.message_type and not message.HasField(descriptor.name):
+            record[descriptor.name] = None
+        else:
+            record[descriptor.name] = _plain_value(descriptor, value)
+    return record
+
+
+def _plain_value(descriptor: Any, value: Any) -> Any:
+    if descriptor.message_type is not None:
+        match descriptor.message_type.name:
+            case "WriteId":
+                return f"{value.client_id}:{value.sequence}"
+            case "Dot":
+                return f"{value.actor}:{value.counter}"
+        return _plain(value)
+    if descriptor.enum_type is not None:
+        prefix = descriptor.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+        return descriptor.enum_type.values_by_number[value].name.removeprefix(prefix).lower()
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value
+
+
+_HEADER_LISTS = ("operations", "faults", "events")
+
+
+def write_history(history: History, folder: Path) -> None:
+    """Write ``history.jsonl`` and ``events.jsonl`` into ``folder``, which exists."""
+    header = {
+        each.name: getattr(history, each.name)
+        for each in fields(history)
+        if each.name not in _HEADER_LISTS
+    }
+    with (folder / "history.jsonl").open("w") as stream:
+        _write_line(stream, {"type": "header", "format": FORMAT, **_jsonable(header)})
+        for operation in history.operations:
+            _write_line(stream, {"type": "operation", **_compact(operation)})
+        for fault in history.faults:
+            _write_line(stream, {"type": "fault", **asdict(fault)})
+    with (folder / "events.jsonl").open("w") as stream:
+        for event in history.events:
+            _write_line(stream, asdict(event))
+
+
+def _write_line(stream: Any, record: dict[str, Any]) -> None:
+    stream.write(json.dumps(record, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+
+def _jsonable(header: dict[str, Any]) -> dict[str, Any]:
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(each) for each in value]
+        return asdict(value) if hasattr(value, "__dataclass_fields__") else value
+
+    return {name: plain(value) for name, value in header.items()}
+
+
+def _compact(operation: Operation) -> dict[str, Any]:
+    """Return an operation without the fields that are at their default."""
+    record = {}
+    for each in fields(operation):
+        value = getattr(operation, each.name)
+        if value is None or value == []:
+            continue
+        record[each.name] = [_drop_none(item) for item in value] if each.name == "seen" else value
+    return record
+
+
+def _drop_none(version: SeenVersion) -> dict[str, Any]:
+    return {name: value for name, value in asdict(version).items() if value is not None}
+
+
+def read_history(folder: Path) -> History:
+    """Return what ``write_history`` wrote; raise ConfigError with the place of what is wrong."""
+    lines = _read_lines(folder / "history.jsonl")
+    try:
+        place, header = next(lines)
+    except StopIteration:
+        raise ConfigError([f"{folder / 'history.jsonl'} is empty"]) from None
+    if header.pop("type", None) != "header" or header.pop("format", None) != FORMAT:
+        raise ConfigError([f"{place}: expected the header of a history in format {FORMAT}"])
+    history = _parsed(place, _header, header)
+    for place, record in lines:
+        match record.pop("type", None):
+            case "operation":
+                history.operations.append(_parsed(place, _operation, record))
+            case "fault":
+                history.faults.append(_parsed(place, _fault, record))
+            case other:
+                raise ConfigError([f"{place}: type is {other!r}, expected operation or fault"])
+    for place, record in _read_lines(folder / "events.jsonl"):
+        history.events.append(_parsed(place, _event, record))
+    return history
+
+
+def _parsed(place: str, parse: Callable[[dict[str, Any]], T], record: dict[str, Any]) -> T:
+    try:
+        return parse(record)
+    except (TypeError, ValueError, KeyError) as error:
+        raise ConfigError([f"{place}: {error}"]) from None
+
+
+def _fault(record: dict[str, Any]) -> FaultRecord:
+    return FaultRecord(**record)
+
+
+def _event(record: dict[str, Any]) -> NodeEvent:
+    return NodeEvent(**record)
+
+
+def _read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        with path.open() as stream:
+            for number, line in enumerate(stream, 1):
+                place = f"{path}:{number}"
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ConfigError(
+                        [f"{place}: column {error.colno}: {error.msg}, expected one JSON object"]
+                    ) from None
+                if not isinstance(record, dict):
+                    raise ConfigError([f"{place}: expected a JSON object"])
+                yield place, record
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+
+
+def _header(record: dict[str, Any]) -> History:
+    record["driver"] = DriverReport(**record["driver"])
+    record["links"] = LinkTotals(**record["links"])
+    record["samples"] = [ContentsSample(**each) for each in record["samples"]]
+    record["contents"] = [
+        ReplicaContents(**{**each, "versions": _versions(each["versions"])})
+        for each in record["contents"]
+    ]
+    return History(**record)
+
+
+def _operation(record: dict[str, Any]) -> Operation:
+    record["kind"] = OperationKind(record["kind"])
+    record["outcome"] = Outcome(record["outcome"])
+    record["phase"] = Phase(record["phase"])
+    record["seen"] = _versions(record.get("seen", ()))
+    record.setdefault("complete_ns", None)
+    return Operation(**record)
+
+
+def _versions(records: Iterable[dict[str, Any]]) -> list[SeenVersion]:
+    return [SeenVersion(**each) for each in records]

@@ -1,0 +1,161 @@
+"""What a plan is made of. Frozen data: everything that can be decided before anything runs.
+
+The same Plan drives the leader cluster and the leaderless cluster, real processes and the
+simulation (design §1). Times are nanoseconds after the start of the load.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from replication.history import OperationKind
+from replication.protocol import Family, NodeId
+
+
+class Route(StrEnum):
+    """How a client chooses the node it asks."""
+
+    FOLLOW = "follow"  # leader: the leader, by hint and discovery; leaderless: home, else the next
+    PINNED = "pinned"  # its home node and no other
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedClient:
+    """One client: a single thread of operations with a place in the cluster.
+
+    A client stands beside its home node: a partition that cuts the home off cuts the client off.
+    """
+
+    name: str
+    home: NodeId
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOperation:
+    """One operation as the plan wants it; its write id is (client, sequence)."""
+
+    client: str
+    sequence: int  # from 1, without gaps, reads included
+    due_ns: int | None  # intended start; None: closed loop, when the one before has ended
+    kind: OperationKind
+    key: str
+    value: str | None = None
+    expected: str | None = None
+    consistency: str | None = None  # a name of storage.Consistency without its prefix, lower case
+    replicas: int = 0  # explicit R of a get or W of a write; 0: as the cluster is set
+    with_context: bool = True  # writes: carry the context of the client's last read of the key
+
+
+class FaultKind(StrEnum):
+    """What the nemesis can do."""
+
+    KILL = "kill"  # SIGKILL; started again when healed
+    RESTART = "restart"  # SIGTERM and started again at once
+    PAUSE = "pause"  # SIGSTOP; SIGCONT when healed
+    PARTITION = "partition"  # cut the links between two sides
+    DELAY = "delay"  # every message on the target's links
+    LOSS = "loss"  # a share of the messages on the target's links
+
+
+class PartitionShape(StrEnum):
+    """Which two sides a partition makes."""
+
+    ISOLATE = "isolate"  # the target alone against all others
+    HALVES = "halves"  # the first half of the nodes against the rest; the odd node is in the rest
+    MINORITY_WITH_LEADER = "minority-with-leader"  # the target and fewest others to stay a minority
+    NODES = "nodes"  # the sides as the scenario lists them
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFault:
+    """One fault: when, what, and on whom.
+
+    ``targets`` holds a target expression per family: a node ("n3"), "leader", "follower", "random",
+    "coordinator-of:KEY", "first-replica-of:KEY". Where the scenario names one target for both, the
+    side that runs first resolves it and the other side gets the same nodes (design §7).
+    """
+
+    number: int  # from 1, in order of time
+    kind: FaultKind
+    at_ns: int
+    until_ns: int | None  # None: until everything is healed at the end of the load
+    targets: Mapping[Family, str]
+    shared_target: bool  # both sides get what the first one resolved to
+    shape: PartitionShape | None = None
+    sides: tuple[tuple[str, ...], ...] = ()  # of PartitionShape.NODES
+    delay_ns: int = 0
+    jitter_ns: int = 0
+    loss: float = 0.0  # 0 to 1
+
+
+@dataclass(frozen=True, slots=True)
+class LinkRule:
+    """What happens to messages from ``source`` to ``destination``, nodes or clients."""
+
+    source: str
+    destination: str
+    loss: float = 0.0  # 1 cuts the link
+    delay_ns: int = 0
+    jitter_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedFault:
+    """A planned fault with its roles resolved: what the nemesis does, and what the history says."""
+
+    planned: PlannedFault
+    nodes: tuple[NodeId, ...]  # to kill, restart or pause; or the target of a link fault
+    sides: tuple[tuple[str, ...], ...]  # of a partition, clients included
+    links: tuple[LinkRule, ...]  # both directions listed
+    words: str  # "kill the leader (n3)"
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterView:
+    """What must be known of a cluster to resolve roles, at the moment a fault is due."""
+
+    family: Family
+    nodes: tuple[NodeId, ...]
+    alive: frozenset[NodeId]
+    leader: NodeId | None  # of the highest term, if one is known
+    clients: Mapping[str, NodeId]  # client -> home node
+    owners: Mapping[str, tuple[NodeId, ...]] = field(default_factory=dict)  # key -> preference list
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long each part of a run takes."""
+
+    warmup_ns: int  # part of the load that no measure counts
+    duration_ns: int  # of the load, warm-up included
+    settle_ns: int  # at most, after healing: until replicas are equal
+    operation_timeout_ns: int  # what a client waits for an operation, redirections included
+
+
+@dataclass(frozen=True, slots=True)
+class BackendChoice:
+    """Which backend serves a side, and its settings."""
+
+    name: str  # as given: "raft", or "package.module:attribute"
+    path: str  # "package.module:attribute"
+    settings: Any  # an instance of the backend's settings_type
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One line that a run is judged by.
+
+    Either ``check`` (a finding by name) is to have ``verdict``, or ``measure`` (a dotted path into
+    the side's findings) is to lie within the bounds given.
+    """
+
+    place: str  # "expect[2]"
+    side: Family
+    check: str | None = None
+    verdict: str | None = None  # "valid" or "violated"
+    measure: str | None = None
+    below: float | None = None
+    above: float | None = None
+    equals: float | None = None

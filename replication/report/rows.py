@@ -1,0 +1,343 @@
+"""The measures of both sides, row by row: failover, availability, latency, conflicts, cost."""
+
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
+
+from replication.analysis.findings import (
+    Availability,
+    ConvergenceReport,
+    Failover,
+    RunFindings,
+    SideFindings,
+)
+from replication.report import formats
+from replication.report.model import Cell, Row, Section
+
+Sides = Mapping[str, SideFindings]
+
+
+def sections(run: RunFindings) -> list[Section]:
+    """Return the sections with measures, those without a row left out."""
+    found = [
+        Section(
+            "failover",
+            "Failover",
+            _failover_rows(run.sides),
+            "Times count from the moment the fault was injected.",
+        ),
+        Section(
+            "availability",
+            "Availability and latency",
+            [*_availability_rows(run.sides), *_latency_rows(run.sides)],
+            "Latency counts from the intended start, so waiting for a slow cluster is included.",
+        ),
+        Section(
+            "conflicts",
+            "Conflicts and convergence",
+            [
+                *_conflict_rows(run.sides),
+                *_staleness_rows(run.sides),
+                *_convergence_rows(run.sides),
+            ],
+            "A vanished write was acknowledged, no later writer saw it, and nobody can read it.",
+        ),
+        Section("cost", "Cost", _cost_rows(run.sides), "Per acknowledged operation."),
+    ]
+    return [section for section in found if section.rows]
+
+
+def _measured(
+    label: str,
+    sides: Sides,
+    measure: Callable[[SideFindings], float | None],
+    form: Callable[[float | None], str],
+    words: tuple[str, str] | None = None,
+    headline: bool = True,
+) -> Row:
+    """Return the row of one measure; ``words`` are "more" and "less" of it for the comparison."""
+    values = {name: measure(side) for name, side in sides.items()}
+    return Row(
+        label=label,
+        cells={name: Cell(form(value)) for name, value in values.items()},
+        note=_note(list(values.values()), words),
+        headline=headline,
+    )
+
+
+def _note(values: list[float | None], words: tuple[str, str] | None) -> str:
+    if words is None or len(values) != 2:
+        return ""
+    return formats.comparison(values[0], values[1], *words)
+
+
+_LONGER = ("longer", "shorter")
+_MORE = ("more", "less")
+_MANY = ("more", "fewer")
+
+
+def _whole(value: float | None) -> str:
+    return formats.count(None if value is None else round(value))
+
+
+def _failover_rows(sides: Sides) -> list[Row]:
+    numbers: list[int] = []
+    for side in sides.values():
+        numbers.extend(each.fault for each in side.failovers if each.fault not in numbers)
+    return [row for number in sorted(numbers) for row in _rows_of_fault(sides, number)]
+
+
+def _rows_of_fault(sides: Sides, number: int) -> Iterable[Row]:
+    found = {
+        name: failover
+        for name, side in sides.items()
+        for failover in side.failovers
+        if failover.fault == number
+    }
+    prefix = "" if all(len(side.failovers) < 2 for side in sides.values()) else f"fault {number}: "
+    yield Row(
+        _capital(f"{prefix}what was done"),
+        {name: Cell(_fault_words(each)) for name, each in found.items()},
+    )
+    yield from _step_rows(found, prefix)
+    yield _of_failover(f"{prefix}write outage", found, lambda each: each.write_outage_ns)
+    yield _of_failover(f"{prefix}read outage", found, lambda each: each.read_outage_ns)
+    for label, field in _FAILOVER_COUNTS:
+        yield _of_failover(prefix + label, found, attrgetter(field), _whole, _MANY, headline=False)
+
+
+_FAILOVER_COUNTS = (
+    ("operations failed", "failed"),
+    ("operations unknown", "unknown"),
+    ("operations redirected", "redirected"),
+    ("elections", "elections"),
+    ("terms", "terms"),
+    ("log entries dropped by a returning leader", "truncated_entries"),
+    ("acknowledged log entries dropped", "truncated_acknowledged"),
+)
+
+
+def _fault_words(failover: Failover) -> str:
+    words = formats.sentence(failover.words)
+    return f"{words}; the leader was left alone" if failover.left_the_leader_alone else words
+
+
+def _step_rows(found: Mapping[str, Failover], prefix: str) -> Iterable[Row]:
+    names: list[str] = []
+    for failover in found.values():
+        names.extend(step.name for step in failover.steps if step.name not in names)
+    for step_name in names:
+        yield _of_failover(prefix + formats.sentence(step_name), found, _after_fault(step_name))
+
+
+def _after_fault(step_name: str) -> Callable[[Failover], float | None]:
+    def measure(failover: Failover) -> float | None:
+        steps = (step.after_fault_ns for step in failover.steps if step.name == step_name)
+        return next(steps, None)
+
+    return measure
+
+
+def _of_failover(
+    label: str,
+    found: Mapping[str, Failover],
+    measure: Callable[[Failover], float | None],
+    form: Callable[[float | None], str] = formats.duration_ns,
+    words: tuple[str, str] = _LONGER,
+    headline: bool = True,
+) -> Row:
+    values = {name: measure(failover) for name, failover in found.items()}
+    return Row(
+        label=_capital(label),
+        cells={name: Cell(form(value)) for name, value in values.items()},
+        note=_note(list(values.values()), words),
+        headline=headline,
+    )
+
+
+def _availability_rows(sides: Sides) -> Iterable[Row]:
+    yield _measured(
+        "Acknowledged operations",
+        sides,
+        lambda side: side.throughput_per_s if any(side.operations.values()) else None,
+        formats.rate,
+        _MORE,
+    )
+    for name in _groups(sides):
+        yield Row(
+            f"Acknowledged {formats.sentence(name)}",
+            {
+                side: Cell(formats.share(found.availability[name].ok_share))
+                for side, found in sides.items()
+                if name in found.availability
+            },
+        )
+    for name in _groups(sides):
+        yield _outage_row(name, sides)
+    yield Row(
+        "ok / fail / unknown",
+        {
+            name: Cell(
+                " / ".join(
+                    formats.count(side.operations.get(each, 0))
+                    for each in ("ok", "fail", "unknown")
+                )
+            )
+            for name, side in sides.items()
+        },
+    )
+
+
+def _groups(sides: Sides) -> list[str]:
+    names: list[str] = []
+    for side in sides.values():
+        names.extend(name for name in side.availability if name not in names)
+    return names
+
+
+def _outage_row(name: str, sides: Sides) -> Row:
+    found = {
+        side: (findings, findings.availability[name])
+        for side, findings in sides.items()
+        if name in findings.availability
+    }
+    return Row(
+        label=f"Longest outage, {formats.sentence(name)}",
+        cells={
+            side: Cell(_outage(availability, findings.load_start_ns))
+            for side, (findings, availability) in found.items()
+        },
+        note=_note([each.longest_outage_ns for _, each in found.values()], _LONGER),
+        headline=name in ("reads", "writes"),
+    )
+
+
+def _outage(availability: Availability, origin_ns: int) -> str:
+    if not availability.ok + availability.fail + availability.unknown:
+        return formats.DASH  # nothing was asked, so nothing was out
+    text = formats.duration_ns(availability.longest_outage_ns)
+    if availability.outage_start_ns is None:
+        return text
+    return f"{text} from {formats.moment(availability.outage_start_ns, origin_ns)}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _latency_rows(sides: Sides) -> Iterable[Row]:
+    for label, group in (("Read", "reads"), ("Write", "writes")):
+        for words, field, headline in (
+            ("p50", "p50_ms", True),
+            ("p90", "p90_ms", False),
+            ("p99", "p99_ms", True),
+            ("p99.9", "p999_ms", False),
+            ("maximum", "max_ms", False),
+        ):
+            yield _measured(
+                f"{label} latency {words}",
+                sides,
+                attrgetter(f"{group}.{field}"),
+                formats.duration_ms,
+                _LONGER,
+                headline,
+            )
+
+
+def _conflict_rows(sides: Sides) -> Iterable[Row]:
+    for label, field, headline in (
+        ("Vanished writes", "vanished_count", True),
+        ("Sibling sets made", "sibling_sets", True),
+        ("Siblings left at the end", "siblings_at_end", True),
+        ("Most siblings of one key", "sibling_count_max", False),
+        ("Sibling sets resolved", "resolved", False),
+        ("Concurrent acknowledged writes", "concurrent_writes", False),
+        ("Versions dropped by timestamp", "dropped_by_timestamp", False),
+        ("Read repairs", "read_repairs", False),
+    ):
+        yield _measured(
+            label,
+            sides,
+            _of_conflicts(field),
+            _whole,
+            _MANY,
+            headline,
+        )
+
+
+def _of_conflicts(field: str) -> Callable[[SideFindings], float | None]:
+    """Return a measure of the conflict ledger; without operations nothing was there to conflict."""
+    read = attrgetter(f"conflicts.{field}")
+    return lambda side: read(side) if any(side.operations.values()) else None
+
+
+def _staleness_rows(sides: Sides) -> Iterable[Row]:
+    yield _measured("Stale reads", sides, attrgetter("staleness.share"), formats.share)
+    for label, field in (
+        ("Age of stale reads p50", "p50_age_ms"),
+        ("Age of stale reads p99", "p99_age_ms"),
+        ("Age of stale reads maximum", "max_age_ms"),
+    ):
+        measure = attrgetter(f"staleness.{field}")
+        yield _measured(label, sides, measure, formats.duration_ms, _LONGER, headline=False)
+
+
+def _convergence_rows(sides: Sides) -> Iterable[Row]:
+    cells = {name: Cell(_converged(side.convergence)) for name, side in sides.items()}
+    after = [side.convergence.after_heal_ns for side in sides.values()]
+    yield Row("Converged after healing", cells, _note(list(after), _LONGER))
+    yield _measured(
+        "Keys that differed when healed",
+        sides,
+        lambda side: side.convergence.differing_at_heal,
+        _whole,
+        _MANY,
+        headline=False,
+    )
+    yield _measured(
+        "Keys that differ at the end",
+        sides,
+        lambda side: len(side.convergence.differing_at_end) if side.convergence.keys else None,
+        _whole,
+        _MANY,
+        headline=False,
+    )
+
+
+def _converged(report: ConvergenceReport) -> str:
+    if not report.keys:
+        return formats.DASH
+    if report.converged_ns is None:
+        return "not while the run watched"
+    return formats.duration_ns(report.after_heal_ns)
+
+
+def _cost_rows(sides: Sides) -> list[Row]:
+    return [
+        _measured(
+            "Messages between nodes",
+            sides,
+            lambda side: side.messages_per_operation,
+            formats.number,
+            _MANY,
+        ),
+        _measured(
+            "Bytes between nodes",
+            sides,
+            lambda side: side.bytes_per_operation,
+            formats.byte_count,
+            _MORE,
+            headline=False,
+        ),
+        _measured(
+            "CPU time of all nodes",
+            sides,
+            lambda side: (
+                None if side.cpu_us_per_operation is None else side.cpu_us_per_operation * 1000
+            ),
+            formats.duration_ns,
+            _MORE,
+            headline=False,
+        ),
+        _measured("fdatasync p50", sides, lambda side: side.fdatasync_ms_p50, formats.duration_ms),
+        _measured("fdatasync p99", sides, lambda side: side.fdatasync_ms_p99, formats.duration_ms),
+    ]

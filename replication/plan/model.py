@@ -30,6 +30,7 @@ class PlannedClient:
     name: str
     home: NodeId
     route: Route
+    think_ns: int = 0  # closed loop: pause between the end of one operation and the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class PartitionShape(StrEnum):
 
     ISOLATE = "isolate"  # the target alone against all others
     HALVES = "halves"  # the first half of the nodes against the rest; the odd node is in the rest
-    MINORITY_WITH_LEADER = "minority-with-leader"  # the target and fewest others to stay a minority
-    NODES = "nodes"  # the sides as the scenario lists them
+    MINORITY_WITH_LEADER = "minority-with-leader"  # the target in the largest minority there is
+    NODES = "nodes"  # the sides as the scenario lists them; nodes it does not list are one more
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,9 @@ class PlannedFault:
     """One fault: when, what, and on whom.
 
     ``targets`` holds a target expression per family: a node ("n3"), "leader", "follower", "random",
-    "coordinator-of:KEY", "first-replica-of:KEY". Where the scenario names one target for both, the
-    side that runs first resolves it and the other side gets the same nodes (design §7).
+    "coordinator-of:KEY", "first-replica-of:KEY", or "all" (every link, or a shape that needs no
+    target). Where the scenario names one target for both, the side that runs first resolves it and
+    the other side gets the same nodes (design §7).
     """
 
     number: int  # from 1, in order of time

@@ -1,0 +1,208 @@
+"""What is wrong with the faults of a scenario, form aside."""
+
+from replication.plan.model import FaultKind, PartitionShape
+from replication.plan.parts import clients_of, keys_of, nodes_of, shape_of
+from replication.plan.problems import Path, Problems, hint_at, one_of
+from replication.plan.schema import Document, FaultTable
+from replication.plan.targets import ALL, EXPRESSIONS, Role, parse_target
+from replication.plan.units import duration_text
+from replication.protocol import Family
+
+_LINK_FAULTS = (FaultKind.DELAY, FaultKind.LOSS)
+_END = ("for", "until")
+_KEYS = {
+    FaultKind.KILL: ("target", *_END),
+    FaultKind.RESTART: ("target",),
+    FaultKind.PAUSE: ("target", *_END),
+    FaultKind.PARTITION: ("target", "shape", "sides", *_END),
+    FaultKind.DELAY: ("target", "delay", "jitter", *_END),
+    FaultKind.LOSS: ("target", "loss", *_END),
+}
+MINORITY_NODES_MIN = 3
+_SHAPES_WITH_TARGET = (PartitionShape.ISOLATE, PartitionShape.MINORITY_WITH_LEADER)
+
+
+def check_faults(document: Document, problems: Problems) -> None:
+    """Judge every ``[[fault]]``."""
+    for index, fault in enumerate(document.fault):
+        path: Path = ("fault", index)
+        if not problems.sound(path) and fault == FaultTable():
+            continue
+        for key in ("kind", "at"):
+            if getattr(fault, key) is None and problems.sound((*path, key)):
+                problems.add((*path, key), _missing(key))
+        _times(fault, path, document, problems)
+        if fault.kind is not None:
+            _keys_of_kind(fault, fault.kind, path, problems)
+            _target(fault, fault.kind, path, document, problems)
+        if fault.kind is FaultKind.PARTITION:
+            _partition(fault, path, document, problems)
+
+
+def _missing(key: str) -> str:
+    if key == "kind":
+        return f"missing, expected {one_of(FaultKind)}"
+    return 'missing, expected the time after the start of the load, such as "2s"'
+
+
+def _times(fault: FaultTable, path: Path, document: Document, problems: Problems) -> None:
+    if fault.for_ is not None and fault.until is not None:
+        problems.add((*path, "until"), "both for and until are set, expected one of them")
+        return
+    at_ns, duration_ns = fault.at, document.run.duration
+    if at_ns is None:
+        return
+    known_end = problems.sound(("run", "duration"))
+    if known_end and at_ns >= duration_ns:
+        problems.add(
+            (*path, "at"),
+            f"{duration_text(at_ns)} is not within the load, "
+            f"expected less than run.duration = {duration_text(duration_ns)}",
+        )
+        return
+    if fault.kind is FaultKind.RESTART:
+        return
+    end_key = "until" if fault.until is not None else "for"
+    if fault.for_ == 0:
+        problems.add((*path, "for"), '"0s" is no time at all, expected more than 0s')
+    until_ns = at_ns + fault.for_ if fault.for_ is not None else fault.until
+    if until_ns is None:
+        return
+    if until_ns <= at_ns and end_key == "until":
+        problems.add(
+            (*path, "until"),
+            f"{duration_text(until_ns)} is not after at = {duration_text(at_ns)}",
+        )
+    elif known_end and until_ns > duration_ns:
+        problems.add(
+            (*path, end_key),
+            f"ends at {duration_text(until_ns)}, after the end of the load "
+            f"(run.duration = {duration_text(duration_ns)}); "
+            "leave out for and until to heal it then",
+        )
+    elif until_ns <= document.run.warmup and problems.sound(("run", "warmup")):
+        problems.add(
+            (*path, end_key),
+            f"ends at {duration_text(until_ns)}, within the warm-up, which no measure counts "
+            f"(run.warmup = {duration_text(document.run.warmup)})",
+        )
+
+
+def _keys_of_kind(fault: FaultTable, kind: FaultKind, path: Path, problems: Problems) -> None:
+    for name in sorted(fault.model_fields_set):
+        key = name.rstrip("_")
+        if key in ("kind", "at") or key in _KEYS[kind]:
+            continue
+        if kind is FaultKind.RESTART and key in _END:
+            words = 'a restarted node comes back at once; to keep it down write kind = "kill"'
+        else:
+            owners = [each for each, keys in _KEYS.items() if key in keys]
+            words = f"belongs to kind = {one_of(owners)}, not to {kind}"
+        problems.add((*path, key), words)
+    slows = bool(fault.delay or fault.jitter)
+    if kind is FaultKind.DELAY and not slows and problems.sound((*path, "delay")):
+        problems.add((*path, "delay"), 'missing, expected a duration such as "100ms"')
+    if kind is FaultKind.LOSS and not fault.loss and problems.sound((*path, "loss")):
+        problems.add(
+            (*path, "loss"), "missing, expected the share of messages to lose, such as 0.3"
+        )
+
+
+def _target(
+    fault: FaultTable, kind: FaultKind, path: Path, document: Document, problems: Problems
+) -> None:
+    path = (*path, "target")
+    needed = kind is not FaultKind.PARTITION or shape_of(fault) is PartitionShape.ISOLATE
+    if fault.target is None:
+        if needed and problems.sound(path):
+            nodes = "n1" if document.cluster.nodes == 1 else f"n1 to n{document.cluster.nodes}"
+            problems.add(path, f"missing, expected {nodes}, {', '.join(EXPRESSIONS)}")
+        return
+    if isinstance(fault.target, str):
+        _expression(fault.target, kind, path, document, problems)
+        return
+    for family in Family:
+        text: str | None = getattr(fault.target, family.value)
+        if text is not None:
+            _expression(text, kind, (*path, family.value), document, problems)
+        elif problems.sound((*path, family.value)):
+            problems.add((*path, family.value), "missing, expected a target for each side")
+
+
+def _expression(
+    text: str, kind: FaultKind, path: Path, document: Document, problems: Problems
+) -> None:
+    if text == ALL:
+        if kind not in _LINK_FAULTS:
+            problems.add(path, f'"all" belongs to kind = {one_of(_LINK_FAULTS)}, not to {kind}')
+        return
+    if text == PartitionShape.MINORITY_WITH_LEADER:
+        problems.add(path, f'"{text}" is a shape of a partition, write shape = "{text}"')
+        return
+    target = parse_target(text)
+    nodes = nodes_of(document)
+    known_nodes = problems.sound(("cluster", "nodes"))
+    if target.role is Role.NODE and target.argument not in nodes and known_nodes:
+        expected = f", expected n1 to {nodes[-1]}, {', '.join(EXPRESSIONS)}"
+        hint = hint_at(text, (*nodes, *EXPRESSIONS)) or expected
+        problems.add(path, f'"{text}" names no node{hint}')
+    if target.role is Role.FOLLOWER and len(nodes) == 1 and known_nodes:
+        problems.add(path, "a cluster of one node has no follower")
+    if target.role in (Role.FIRST_REPLICA, Role.COORDINATOR) and problems.sound(("workload",)):
+        keys = keys_of(document)
+        if target.argument not in keys:
+            problems.add(
+                path,
+                f'"{target.argument}" is no key of the workload, expected {keys[0]} to {keys[-1]}',
+            )
+
+
+def _partition(fault: FaultTable, path: Path, document: Document, problems: Problems) -> None:
+    shape = shape_of(fault)
+    if shape is None:
+        if problems.sound((*path, "shape"), (*path, "target"), (*path, "sides")):
+            problems.add((*path, "shape"), f"missing, expected {one_of(PartitionShape)}")
+        return
+    size = document.cluster.nodes
+    needed = MINORITY_NODES_MIN if shape is PartitionShape.MINORITY_WITH_LEADER else 2
+    if size < needed and problems.sound(("cluster", "nodes")):
+        problems.add(
+            (*path, "shape"), f'"{shape}" needs {needed} nodes or more, cluster.nodes is {size}'
+        )
+    if shape is PartitionShape.NODES:
+        _listed_sides(fault, path, document, problems)
+    elif fault.sides is not None:
+        problems.add((*path, "sides"), f'belongs to shape = "nodes", not to "{shape}"')
+    if fault.target is not None and shape not in _SHAPES_WITH_TARGET:
+        problems.add(
+            (*path, "target"), f'belongs to shape = {one_of(_SHAPES_WITH_TARGET)}, not to "{shape}"'
+        )
+
+
+def _listed_sides(fault: FaultTable, path: Path, document: Document, problems: Problems) -> None:
+    path = (*path, "sides")
+    if not problems.sound(path):
+        return
+    if not fault.sides:
+        problems.add(path, 'missing, expected two lists such as [["n1", "n2"], ["n3"]]')
+        return
+    nodes, clients = nodes_of(document), clients_of(document)
+    seen: dict[str, int] = {}
+    for index, side in enumerate(fault.sides):
+        if not side:
+            problems.add((*path, index), "empty, expected at least one node or client")
+        for name in side:
+            if name in seen:
+                where = "twice on one side" if seen[name] == index else "on two sides"
+                problems.add(path, f'"{name}" is {where}')
+            seen[name] = index
+            unknown = name not in nodes and name not in clients
+            if unknown and problems.sound(("cluster", "nodes"), ("workload", "clients")):
+                problems.add(
+                    (*path, index),
+                    f'"{name}" is neither a node (n1 to {nodes[-1]}) '
+                    f"nor a client (c1 to {clients[-1]})",
+                )
+    # Everybody who is not listed makes one more side.
+    if len(fault.sides) == 1 and set(nodes) <= set(seen) and problems.sound(path):
+        problems.add(path, "all nodes are on one side, expected two sides")

@@ -1,0 +1,115 @@
+"""Scenarios in files: the one place of this package that reads any."""
+
+import json
+import tomllib
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from replication.errors import ConfigError
+from replication.plan.backends import FindBackend, find_backend
+from replication.plan.overrides import apply_overrides
+from replication.plan.plan import Plan
+from replication.plan.problems import closest
+from replication.plan.scenario import Scenario, read_scenario
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+# In a wheel the scenarios lie inside the package, in a checkout beside it.
+FOLDERS = (_PACKAGE / "scenarios", _PACKAGE.parent / "scenarios")
+
+
+@dataclass(frozen=True, slots=True)
+class ScenarioSummary:
+    """One line of a list of scenarios; of a broken file, what it says of itself."""
+
+    name: str
+    title: str
+    question: str
+    path: Path
+
+
+def list_scenarios() -> list[ScenarioSummary]:
+    """Return the scenarios that come with this package, in order of name.
+
+    Raises ConfigError when one of them is no TOML.
+    """
+    summaries = []
+    for name, path in sorted(_shipped().items()):
+        raw = _read_toml(path)
+        title, question = (str(raw.get(key, "")) for key in ("title", "question"))
+        summaries.append(ScenarioSummary(name, title, question, path))
+    return summaries
+
+
+def find_scenario(name_or_path: str | Path) -> Path:
+    """Return the file of a scenario: a path that exists, or the name of one that is shipped.
+
+    Raises ConfigError with the closest name and the list of all.
+    """
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    shipped = _shipped()
+    name = str(name_or_path).removesuffix(".toml")
+    if name in shipped:
+        return shipped[name]
+    meant = closest(path.stem, shipped)
+    hint = f"did you mean {meant}? " if meant else ""
+    raise ConfigError(
+        [f'no scenario and no file "{name_or_path}"; {hint}There are: {", ".join(sorted(shipped))}']
+    )
+
+
+def load_scenario(
+    name_or_path: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    find: FindBackend = find_backend,
+    known_checks: Collection[str] | None = None,
+    measure_problem: Callable[[str], str | None] | None = None,
+) -> Scenario:
+    """Return the scenario in a file, with ``path=value`` overrides applied before it is judged.
+
+    Raises ConfigError with every problem of the file. See ``read_scenario`` for the names that
+    expectations may use.
+    """
+    path = find_scenario(name_or_path)
+    raw = apply_overrides(_read_toml(path), overrides)
+    return read_scenario(
+        raw,
+        path.stem,
+        path.name,
+        find=find,
+        known_checks=known_checks,
+        measure_problem=measure_problem,
+    )
+
+
+def read_plan(path: Path, *, find: FindBackend = find_backend) -> Plan:
+    """Return the plan in a plan.json; raise ConfigError when there is none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    except ValueError as error:
+        raise ConfigError([f"{path}: {error}"]) from None
+    if not isinstance(record, dict):
+        raise ConfigError([f"{path}: expected a JSON object"])
+    return Plan.from_json(record, find)
+
+
+def _shipped() -> dict[str, Path]:
+    folder = next((each for each in FOLDERS if each.is_dir()), None)
+    return {} if folder is None else {path.stem: path for path in folder.glob("*.toml")}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path.name}: not UTF-8 text: {error.reason}"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([f"{path.name}: {error}"]) from None

@@ -1,0 +1,156 @@
+"""What is wrong with faults and expectations is told in one line each, with its place."""
+
+import pytest
+
+from tests.support.scenarios import SOUND, problems
+
+FAULT = '[[fault]]\nkind = "kill"\nat = "2s"\ntarget = "n1"\n'
+PARTITION = '[[fault]]\nkind = "partition"\nat = "2s"\n'
+
+
+TARGETS = "leader, follower, random, first-replica-of:KEY, coordinator-of:KEY"
+FAULTS = [
+    (FAULT.replace('kind = "kill"\n', ""), ".kind: missing, expected "),
+    (FAULT.replace("kill", "kil"), '.kind: "kil" is unknown; did you mean "kill"?'),
+    (FAULT.replace('at = "2s"\n', ""), ".at: missing, expected the time after the start"),
+    (FAULT.replace("2s", "-1s"), '.at: "-1s" is negative, expected 0s or more'),
+    (
+        FAULT.replace("2s", "9s"),
+        ".at: 9s is not within the load, expected less than run.duration = 8s",
+    ),
+    (FAULT + 'until = "1s"', ".until: 1s is not after at = 2s"),
+    (FAULT + 'for = "0s"', '.for: "0s" is no time at all, expected more than 0s'),
+    (
+        FAULT + 'for = "7s"',
+        ".for: ends at 9s, after the end of the load (run.duration = 8s); "
+        "leave out for and until to heal it then",
+    ),
+    (FAULT + 'for = "1s"\nuntil = "3s"', ".until: both for and until are set"),
+    (
+        FAULT.replace("2s", "0s") + 'for = "1s"',
+        ".for: ends at 1s, within the warm-up, which no measure counts (run.warmup = 1s)",
+    ),
+    (
+        FAULT.replace("kill", "restart") + 'for = "1s"',
+        '.for: a restarted node comes back at once; to keep it down write kind = "kill"',
+    ),
+    (FAULT.replace('target = "n1"\n', ""), f".target: missing, expected n1 to n5, {TARGETS}"),
+    (FAULT.replace("n1", "n9"), '.target: "n9" names no node'),
+    (
+        FAULT.replace("n1", "folower"),
+        '.target: "folower" names no node; did you mean "follower"?',
+    ),
+    (FAULT.replace("n1", "zzz"), f'.target: "zzz" names no node, expected n1 to n5, {TARGETS}'),
+    (FAULT.replace("n1", "all"), '.target: "all" belongs to kind = "delay" or "loss", not to kill'),
+    (
+        FAULT.replace("n1", "minority-with-leader"),
+        '.target: "minority-with-leader" is a shape of a partition, '
+        'write shape = "minority-with-leader"',
+    ),
+    (
+        FAULT.replace("n1", "first-replica-of:hot"),
+        '.target: "hot" is no key of the workload, expected k0001 to k0020',
+    ),
+    (
+        FAULT.replace('"n1"', '{ leader = "leader" }'),
+        ".target.leaderless: missing, expected a target for each side",
+    ),
+    (FAULT + "loss = 0.5", '.loss: belongs to kind = "loss", not to kill'),
+    (FAULT.replace("kill", "loss"), ".loss: missing, expected the share of messages to lose"),
+    (
+        FAULT.replace("kill", "delay"),
+        '.delay: missing, expected a duration such as "100ms"',
+    ),
+    (
+        FAULT.replace("kill", "delay") + "delay = 100",
+        '.delay: 100 has no unit, write "100s" or "100ms"',
+    ),
+    (PARTITION, '.shape: missing, expected "isolate", "halves", "minority-with-leader" or "nodes"'),
+    (PARTITION + 'shape = "isolate"', f".target: missing, expected n1 to n5, {TARGETS}"),
+    (
+        PARTITION + 'sides = [["n1", "n2"], ["n2", "n3"]]',
+        '.sides: "n2" is on two sides',
+    ),
+    (PARTITION + 'sides = [["n1", "n1"]]', '.sides: "n1" is twice on one side'),
+    (PARTITION + 'sides = [["n1"], []]', ".sides[2]: empty, expected at least one node or client"),
+    (
+        PARTITION + 'sides = [["n1", "n2", "n3", "n4", "n5"]]',
+        ".sides: all nodes are on one side, expected two sides",
+    ),
+    (
+        PARTITION + 'sides = [["n1", "x1"]]',
+        '.sides[1]: "x1" is neither a node (n1 to n5) nor a client (c1 to c4)',
+    ),
+    (PARTITION + "sides = [[1]]", ".sides[1][1]: 1 is a number, expected text"),
+    (
+        PARTITION + 'shape = "halves"\ntarget = "n1"',
+        '.target: belongs to shape = "isolate" or "minority-with-leader", not to "halves"',
+    ),
+    (
+        PARTITION + 'shape = "halves"\nsides = [["n1"]]',
+        '.sides: belongs to shape = "nodes", not to "halves"',
+    ),
+    (
+        PARTITION
+        + 'shape = "minority-with-leader"\n[cluster]\nnodes = 2\n[leaderless.dynamo]\nn=2',
+        '.shape: "minority-with-leader" needs 3 nodes or more, cluster.nodes is 2',
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), FAULTS, ids=[line for _, line in FAULTS])
+def test_mistakes_in_faults_are_told(text: str, line: str) -> None:
+    found = problems(SOUND + text)
+    assert len(found) == 1
+    assert found[0].startswith(f"fault[1]{line}")
+
+
+EXPECT = "[[expect]]\n"
+EXPECTATIONS = [
+    ("", ": expected either a check or a measure, neither is set"),
+    (
+        'check = "durability"\nmeasure = "known.a"\nbelow = 1',
+        ": expected either a check or a measure, both are set",
+    ),
+    ('check = "durabilty"', '.check: "durabilty" is no check; did you mean "durability"?'),
+    (
+        'check = "xyz"',
+        '.check: "xyz" is no check, expected one of durability, linearizability',
+    ),
+    ('check = "durability"\nbelow = 1', ".below: belongs to a measure, not to a check"),
+    (
+        'check = "durability"\nverdict = "unknown"',
+        '.verdict: "unknown" is unknown, expected "valid" or "violated"',
+    ),
+    ('measure = "known.a"', ": the measure has no bound, expected below, above or equals"),
+    ('measure = "other.a"\nbelow = 1', '.measure: "other.a" is no measure'),
+    ('measure = "known.a"\nbelow = "1s"', '.below: "1s" is text, expected a number'),
+    ('measure = "known.a_ns"\nbelow = "1"', '.below: "1" is not a duration, expected'),
+    ('measure = "known.a"\nbelow = true', ".below: true is no more than true or false"),
+    ('measure = "known.a"\nequals = 1\nbelow = 2', ".equals: goes with neither below nor above"),
+    ('measure = "known.a"\nbelow = 1\nverdict = "valid"', ".verdict: belongs to a check"),
+    ('side = "leaders"\ncheck = "durability"', '.side: "leaders" is unknown; did you mean'),
+    (
+        'check = "durability"\nwhen = { run.seed = 1 }',
+        '.when.run: unknown key, expected "leader" or "leaderless"',
+    ),
+    (
+        'check = "durability"\nwhen = { leaderless.dynamo.versions = "lwv" }',
+        '.when.leaderless.dynamo.versions: "lwv" is unknown; did you mean "lww"?',
+    ),
+    (
+        'check = "durability"\nwhen = { leader.raft.heartbet = "1s" }',
+        '.when.leader.raft.heartbet: unknown key; did you mean "heartbeat"?',
+    ),
+    (
+        'check = "durability"\nwhen = { leader = "raft" }',
+        '.when.leader: expected settings such as leader.NAME.SETTING = "value"',
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "line"), EXPECTATIONS, ids=[line for _, line in EXPECTATIONS])
+def test_mistakes_in_expectations_are_told(text: str, line: str) -> None:
+    found = problems(SOUND + EXPECT + text)
+    assert len(found) == 1
+    assert found[0].startswith(f"expect[1]{line}")

@@ -1,0 +1,108 @@
+"""The scenarios that are shipped: each can be planned, says what it asks, and is short enough."""
+
+import tomllib
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from replication.analysis import known_checks, measure_problem
+from replication.plan import (
+    FaultKind,
+    Plan,
+    describe,
+    find_backend,
+    find_scenario,
+    list_scenarios,
+    load_scenario,
+    make_plan,
+)
+from replication.plan.load import FOLDERS
+
+ROOT = Path(__file__).resolve().parents[1]
+find = cache(find_backend)
+NAMES = [each.name for each in list_scenarios()]
+SECONDS_MAX = 12  # of load and settling, per side: both sides together stay under half a minute
+
+
+def planned(name: str, *overrides: str) -> Plan:
+    return make_plan(
+        load_scenario(
+            name,
+            overrides,
+            find=find,
+            known_checks=known_checks(),
+            measure_problem=measure_problem,
+        )
+    )
+
+
+def test_every_promised_scenario_is_there() -> None:
+    assert {
+        "follower-crash",
+        "leader-crash",
+        "leader-partition",
+        "leader-pause",
+        "split-writers",
+        "steady",
+    } <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_plans_and_expects_only_what_the_analysis_finds(name: str) -> None:
+    plan = planned(name)
+    assert plan.expectations
+    assert plan.question.endswith("?")
+    assert len(describe(plan)) > 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_begins_with_the_question_and_the_verdict_of_each_side(name: str) -> None:
+    text = find_scenario(name).read_text()
+    comment = text.partition("\n\n")[0]
+    assert comment.startswith("# ")
+    assert "?" in comment.splitlines()[0]
+    assert "Leader:" in comment
+    assert "Leaderless" in comment
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_short_and_its_faults_leave_time_to_recover(name: str) -> None:
+    plan = planned(name)
+    timing = plan.timing
+    assert timing.duration_ns + timing.settle_ns <= SECONDS_MAX * 1_000_000_000
+    for fault in plan.faults:
+        assert fault.at_ns >= timing.warmup_ns + 1_000_000_000
+        if fault.kind is not FaultKind.RESTART:
+            assert fault.until_ns is not None
+            assert timing.duration_ns - fault.until_ns >= 2_000_000_000
+
+
+VARIANTS = [
+    ([], {"valid"}),
+    (["leaderless.dynamo.w=1", "leaderless.dynamo.r=1"], {"valid"}),
+    (
+        ["leaderless.dynamo.w=1", "leaderless.dynamo.r=1", "leaderless.dynamo.versions=lww"],
+        {"violated"},
+    ),
+    (["leaderless.dynamo.versions=lww"], {"violated"}),
+]
+
+
+@pytest.mark.parametrize(("overrides", "verdicts"), VARIANTS)
+def test_split_writers_expects_of_each_variant_what_it_can_give(
+    overrides: list[str], verdicts: set[str]
+) -> None:
+    found = {
+        each.verdict
+        for each in planned("split-writers", *overrides).expectations
+        if each.check == "conflicts"
+    }
+    assert found == verdicts
+
+
+def test_a_wheel_carries_the_scenarios_to_where_they_are_looked_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert ROOT / included["scenarios"] == FOLDERS[0]
+    assert ROOT / "scenarios" in FOLDERS

@@ -1,0 +1,69 @@
+"""A Dynamo-style key-value store as a pure core: any node serves, quorums of replicas agree.
+
+Read in this order: ``ring`` (who holds a key), ``vector`` and ``versions`` (what is kept when
+writes meet), ``context`` (what a client carries from a read to its next write), ``quorum`` (what a
+coordinator waits for), ``coordinator`` (reads and writes), ``repair``, ``forwarder`` (keys of other
+nodes), ``detector`` (who seems alive), ``replica`` and ``outbox`` (state and effects), ``core``.
+
+What a cluster of these guarantees, while what is persisted stays persisted
+- A write is acknowledged when W of the N replicas of its key have it on their disks. Quorums are
+  strict: nobody stands in for a replica.
+- ``versions = "dvv"``: an acknowledged write, or one that has read it, directly or through others,
+  is among the versions of the key while fewer than W disks are lost. A write supersedes exactly
+  what its context covers; whatever else there is stays as its sibling.
+- ``versions = "lww"``: all replicas keep the version with the greatest timestamp of a coordinator's
+  wall clock. Acknowledged writes vanish by skewed clocks and by concurrency; VersionDropped tells
+  of each that goes although the winner had not seen it.
+- R + W > N: a read sees every write acknowledged before it began, or a successor of it. It is not
+  linearizable: a write that failed, or is under way, may be seen by one read and not by the next,
+  and by a later one again. Any other R and W may read what is stale.
+- A refusal (QuorumUnreachable, InvalidRequest, Overloaded) means that nothing was done.
+  QuorumTimeout means that replicas may hold the write, and read repair may spread it.
+- A write that is retried with its write id takes effect once if the coordinator still holds its
+  version. Otherwise it may get a second dot. Readers are never shown the same write twice, but a
+  version that others have superseded meanwhile can come back as their sibling.
+- No dot is given away twice: a node's own copy, with its dot, is durable before anybody hears of
+  it, and a node that lost its disk is a new actor. A disk that loses what it had reported durable
+  voids this: a dot may then name two writes, and replicas will take the second for the first.
+
+Where it differs from the paper (DeCandia et al., SOSP 2007)
+- Only replicas coordinate, reads too; the paper lets any node coordinate a read (§4.5, §5).
+- Dotted version vectors in place of vector clocks: a clock per coordinator cannot tell two writes
+  through it apart and takes concurrent ones for each other's successors, or keeps both for ever.
+  Vectors are not truncated; the paper drops the oldest entry of more than ten (§4.4).
+- Strict quorums, so neither sloppy quorums nor hinted handoff (§4.6), no replica synchronisation by
+  Merkle trees (§4.7), and members are given at the start (§4.8). A replica that missed a write gets
+  it by read repair, or by the next write of the key.
+- Tombstones are versions and are kept. The paper says nothing of deletes.
+
+How it grows without being rebuilt: what goes between nodes are kinds of ``DynamoMessage``; the ring
+is made from a table of owners, so that joins can make another; the detector answers one question;
+merging is the only way in which a replica changes, whoever brings the versions.
+"""
+
+from leaderless.dynamo.core import DynamoCore
+from leaderless.dynamo.settings import DynamoSettings, ReadRepair, promise
+from leaderless.dynamo.versions import Versions
+from leaderless.v1 import dynamo_pb2
+from replication.protocol import Backend, Family
+from replication.v1 import storage_pb2
+
+__all__ = ["DynamoCore", "DynamoSettings", "ReadRepair", "Versions", "backend"]
+
+backend = Backend(
+    name="dynamo",
+    family=Family.LEADERLESS,
+    title="Dynamo-style quorum",
+    message_type=dynamo_pb2.DynamoMessage,
+    settings_type=DynamoSettings,
+    create=DynamoCore,
+    consistencies=frozenset(
+        {
+            storage_pb2.CONSISTENCY_ONE,
+            storage_pb2.CONSISTENCY_QUORUM,
+            storage_pb2.CONSISTENCY_ALL,
+        }
+    ),
+    single_register=False,
+    promise=promise,
+)

@@ -1,0 +1,214 @@
+"""One Dynamo-style node as a pure state machine: inputs are handed to its parts."""
+
+from collections.abc import Iterable
+from random import Random
+from typing import assert_never
+
+from google.protobuf.message import Message
+
+from leaderless.dynamo.coordinator import Coordinator
+from leaderless.dynamo.detector import SilenceDetector
+from leaderless.dynamo.forwarder import Forwarder
+from leaderless.dynamo.node import Node
+from leaderless.dynamo.outbox import Outbox
+from leaderless.dynamo.pending import PendingTable
+from leaderless.dynamo.quorum import PendingForward, PendingRead, PendingRepair, PendingWrite
+from leaderless.dynamo.replica import Replica
+from leaderless.dynamo.ring import make_ring
+from leaderless.dynamo.settings import DynamoSettings
+from leaderless.dynamo.versions import decode, versioning
+from leaderless.v1 import dynamo_pb2
+from replication.errors import ConfigError, InvalidRequest, Overloaded
+from replication.protocol import (
+    Effect,
+    Instant,
+    Membership,
+    NodeId,
+    Persist,
+    Put,
+    Request,
+    RequestId,
+    Saved,
+)
+from replication.v1 import control_pb2, event_pb2, storage_pb2
+
+META = "meta"
+
+
+class DynamoCore:
+    """See the package for what a cluster of these guarantees."""
+
+    def __init__(self, membership: Membership, settings: DynamoSettings, rng: Random) -> None:
+        self._membership = membership
+        self._settings = settings
+        self._rng = rng
+
+    def start(self, now: Instant, saved: Saved) -> list[Effect]:
+        """Begin, or begin again, from what was durable.
+
+        Raises ConfigError when the store is another node's, or holds another kind of versions.
+        """
+        actor, life, writes = self._identity(now, saved)
+        name, settings = self._membership.node, self._settings
+        rules = versioning(settings.versions)
+        self._peers = [peer for peer in sorted(self._membership.members) if peer != name]
+        self._node = Node(
+            name=name,
+            actor=actor,
+            settings=settings,
+            ring=make_ring(self._membership.members, settings.partitions, settings.n),
+            versioning=rules,
+            replica=Replica(rules),
+            detector=SilenceDetector(
+                self._peers, settings.heartbeat_ns, settings.suspect_after_ns, now.monotonic_ns
+            ),
+            pending=PendingTable(life),
+            outbox=Outbox(life),
+            life=life,
+        )
+        self._node.replica.load(saved)
+        self._coordinator = Coordinator(self._node)
+        self._forwarder = Forwarder(self._node, self._coordinator)
+        role = event_pb2.RoleChanged(role=event_pb2.ROLE_REPLICA)
+        self._node.observe(event_pb2.Event(role_changed=role))
+        # Everything else this node does comes after, so the life and the actor are its own for
+        # ever before any number or dot of them leaves the node.
+        return [Persist([*writes]), *self.wake(now)]
+
+    def receive(self, now: Instant, sender: NodeId, message: Message) -> list[Effect]:
+        """Take a message; its answers come with the next ``flush``."""
+        assert isinstance(message, dynamo_pb2.DynamoMessage), "the host parses our message type"
+        self._advance(now)
+        if self._node.detector.heard(sender, now.monotonic_ns):
+            trusted = event_pb2.PeerTrusted(peer=sender)
+            self._node.observe(event_pb2.Event(peer_trusted=trusted))
+        if self._node.lives.get(sender) != message.life:
+            # Lives have no order: a peer that lost its disk may begin anywhere. If this is a late
+            # message of an earlier life, the next one sets it right. A peer that has just started
+            # can forward nothing to this node before it has heard of it: let it.
+            self._node.lives[sender] = message.life
+            self._node.outbox.heartbeat(sender)
+        if message.HasField("batch"):
+            self._receive_batch(now, sender, message.batch)
+        return []
+
+    def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
+        """Take a client's operation; what it causes comes with the next ``flush``."""
+        self._advance(now)
+        body = request.body
+        if isinstance(body, storage_pb2.CompareAndSetRequest):
+            text = "compare-and-set needs replicas that agree on an order; this cluster's do not"
+            self._coordinator.fail(request_id, InvalidRequest(text))
+        elif request.deadline_ns <= now.monotonic_ns:
+            text = "the deadline passed before the operation was begun"
+            self._coordinator.fail(request_id, Overloaded(text))
+        else:
+            replicas = self._node.ring.preference(body.key)
+            deadline_ns = request.deadline_ns
+            if self._node.name in replicas:
+                self._coordinator.perform(now, request_id, body, replicas, deadline_ns)
+            else:
+                self._forwarder.forward(now, request_id, body, replicas, deadline_ns)
+        return []
+
+    def wake(self, now: Instant) -> list[Effect]:
+        """Send what is due and give up what is overdue."""
+        self._advance(now)
+        for _, item in self._node.pending.expired(now.monotonic_ns):
+            match item:
+                case PendingRead() | PendingWrite():
+                    self._coordinator.expire(now, item)
+                case PendingForward():
+                    self._forwarder.expire(item)
+                case PendingRepair():
+                    pass  # The next read of the key finds out.
+                case _:
+                    assert_never(item)
+        if self._node.detector.heartbeat_due(now.monotonic_ns):
+            for peer in self._peers:
+                self._node.outbox.heartbeat(peer)
+        return []
+
+    def wake_at(self) -> int | None:
+        """Return when the next heartbeat, suspicion or deadline is due."""
+        deadline_ns = self._node.pending.wake_at()
+        detector_ns = self._node.detector.wake_at()
+        return detector_ns if deadline_ns is None else min(deadline_ns, detector_ns)
+
+    def flush(self, now: Instant) -> list[Effect]:
+        """Return what the inputs since the last call want done: persist, then send, then reply."""
+        return self._node.outbox.flush(self._node.replica.writes())
+
+    def status(self) -> control_pb2.NodeStatus:
+        """Return what this node believes right now."""
+        node = self._node
+        suspected = node.detector.suspected()
+        return control_pb2.NodeStatus(
+            node=node.name,
+            backend="dynamo",
+            role=event_pb2.ROLE_REPLICA,
+            serving=True,
+            peers=[
+                control_pb2.PeerStatus(node=peer, alive=peer not in suspected)
+                for peer in self._peers
+            ],
+            keys=len(node.replica),
+            counters=node.counters,
+        )
+
+    def contents(self) -> Iterable[control_pb2.KeyContents]:
+        """Yield every key this replica holds, versions without their values, in order of key."""
+        return self._node.replica.contents(self._node.ring)
+
+    def _identity(self, now: Instant, saved: Saved) -> tuple[str, int, list[Put]]:
+        """Return the actor of this node's dots, the number of this life, and what to persist.
+
+        An empty store makes a new actor, so a node that lost its disk never names a write with a
+        dot that it gave away before; its lives are counted from somewhere else for the same reason.
+        The wall clock goes into it, in case that the node was given the same random numbers again.
+        """
+        name, kind = self._membership.node, str(self._settings.versions)
+        found = saved.get(META, b"actor")
+        if found is None:
+            incarnation = self._rng.getrandbits(48) ^ (now.wall_ns % 2**48)
+            actor, life = f"{name}#{incarnation:012x}", 1 + incarnation % 2**31
+        else:
+            actor = found.decode()
+            life = int(saved.get(META, b"life") or b"0") + 1
+            held_kind = (saved.get(META, b"versions") or b"").decode()
+            if not actor.startswith(f"{name}#"):
+                raise ConfigError([f"the store belongs to {actor}, this node is {name}"])
+            if held_kind != kind:
+                raise ConfigError([f"the store holds versions = {held_kind!r}, not {kind!r}"])
+        pairs = {b"actor": actor.encode(), b"life": b"%d" % life, b"versions": kind.encode()}
+        return actor, life, [Put(META, key, value) for key, value in pairs.items()]
+
+    def _advance(self, now: Instant) -> None:
+        """Let the detector see the time before anything is decided."""
+        for peer, silence_ns in self._node.detector.check(now.monotonic_ns):
+            suspected = event_pb2.PeerSuspected(peer=peer, silence_ns=silence_ns)
+            self._node.observe(event_pb2.Event(peer_suspected=suspected))
+
+    def _receive_batch(self, now: Instant, sender: NodeId, batch: dynamo_pb2.Batch) -> None:
+        node, coordinator = self._node, self._coordinator
+        # The order of the parts means nothing to the sender. Here writes go first, so that a read
+        # that came with them sees them.
+        for store in batch.stores:
+            node.merge(store.key, decode(store.siblings), store.siblings)
+            node.outbox.batch(sender).stored.append(store.number)
+        for number in batch.stored:
+            coordinator.stored(sender, number)
+        for load in batch.loads:
+            held = node.replica.encoded(load.key)
+            node.outbox.batch(sender, len(held)).loaded.add(number=load.number, siblings=held)
+        for loaded in batch.loaded:
+            coordinator.loaded(now, sender, loaded.number, loaded.siblings)
+        for repair in batch.repairs:
+            changed, _ = node.merge(repair.key, decode(repair.siblings), repair.siblings)
+            node.outbox.batch(sender).repaired.add(number=repair.number, changed=changed)
+        for repaired in batch.repaired:
+            coordinator.repaired(sender, repaired.number, repaired.changed)
+        for forward in batch.forwards:
+            self._forwarder.take(now, sender, forward)
+        for forwarded in batch.forwarded:
+            self._forwarder.relay(sender, forwarded)

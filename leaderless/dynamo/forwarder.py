@@ -1,0 +1,137 @@
+"""Operations on keys that this node does not hold: a replica of the key coordinates them.
+
+The answer of that replica is relayed as it is, so ``Served.node`` names who really served. A
+forwarded operation is sent once: another coordinator would give a write a second dot.
+"""
+
+from leaderless.dynamo.coordinator import Coordinator
+from leaderless.dynamo.node import Node
+from leaderless.dynamo.pending import NUMBERS_PER_LIFE, Once
+from leaderless.dynamo.quorum import Body, PendingForward, replicas_needed
+from leaderless.v1 import dynamo_pb2
+from replication.errors import (
+    Indefinite,
+    InvalidRequest,
+    OperationError,
+    QuorumTimeout,
+    QuorumUnreachable,
+    operation_error,
+)
+from replication.protocol import Instant, NodeId, RequestId, StorageResponse
+from replication.v1 import storage_pb2
+
+
+class Forwarder:
+    """Hands operations to a replica of their key, and takes those of others."""
+
+    def __init__(self, node: Node, coordinator: Coordinator) -> None:
+        self._node = node
+        self._coordinator = coordinator
+        self._taken: dict[tuple[NodeId, int], Once] = {}  # by sender and its life
+
+    def forward(
+        self,
+        now: Instant,
+        request_id: RequestId,
+        body: Body,
+        replicas: tuple[NodeId, ...],
+        deadline_ns: int,
+    ) -> None:
+        """Send the operation to the first of its key's ``replicas`` that seems alive.
+
+        That replica judges whether enough others are. Refused here only if there is none at all
+        that this node has heard of since it started.
+        """
+        node = self._node
+        try:
+            needed = replicas_needed(body, node.settings)
+            # The message has to name the life of its receiver, so one must have been heard of.
+            alive = [
+                replica
+                for replica in replicas
+                if replica in node.lives and node.alive(replica, now.monotonic_ns)
+            ]
+            if not alive:
+                raise QuorumUnreachable(needed, 0)
+        except OperationError as refusal:
+            self._coordinator.fail(request_id, refusal)
+            return
+        is_read = isinstance(body, storage_pb2.GetRequest)
+        timeout_ns = node.settings.read_timeout_ns if is_read else node.settings.write_timeout_ns
+        budget_ns = min(timeout_ns, deadline_ns - now.monotonic_ns)
+        number = node.pending.add(
+            PendingForward(request_id, needed, alive[0]), now.monotonic_ns + budget_ns
+        )
+        node.counters["forwarded"] += 1
+        # The coordinator gives up a little sooner, so that its own word arrives here in time.
+        message = dynamo_pb2.Forward(
+            number=number, budget_ns=budget_ns * 9 // 10, life=node.lives[alive[0]]
+        )
+        match body:
+            case storage_pb2.GetRequest():
+                message.get.CopyFrom(body)
+            case storage_pb2.PutRequest():
+                message.put.CopyFrom(body)
+            case storage_pb2.DeleteRequest():
+                message.delete.CopyFrom(body)
+        node.outbox.batch(alive[0], body.ByteSize()).forwards.append(message)
+
+    def take(self, now: Instant, sender: NodeId, message: dynamo_pb2.Forward) -> None:
+        """Coordinate an operation for ``sender``, at most once.
+
+        A message to an earlier life of this node is ignored: that life may have taken it, and may
+        have answered that it did nothing.
+        """
+        if message.life != self._node.life:
+            return
+        life = (sender, message.number // NUMBERS_PER_LIFE)
+        if not self._taken.setdefault(life, Once()).take(message.number):
+            return
+        origin = (sender, message.number)
+        body = _request(message)
+        if body is None:
+            self._coordinator.fail(origin, InvalidRequest("an operation of an unknown kind"))
+            return
+        replicas = self._node.ring.preference(body.key)
+        if self._node.name not in replicas:
+            text = f"{self._node.name} is not a replica of the key: the nodes' settings differ"
+            self._coordinator.fail(origin, InvalidRequest(text))
+            return
+        deadline_ns = now.monotonic_ns + message.budget_ns
+        self._coordinator.perform(now, origin, body, replicas, deadline_ns)
+
+    def relay(self, sender: NodeId, message: dynamo_pb2.Forwarded) -> None:
+        """Hand the coordinator's answer to the client."""
+        pending = self._node.pending.get(message.number)
+        if isinstance(pending, PendingForward) and pending.coordinator == sender:
+            self._node.pending.remove(message.number)
+            self._node.outbox.reply(pending.request_id, _result(message))
+
+    def expire(self, item: PendingForward) -> None:
+        """Give up: the coordinator has not answered. It may have done everything all the same."""
+        self._coordinator.fail(item.request_id, QuorumTimeout(0, item.needed))
+
+
+def _request(message: dynamo_pb2.Forward) -> Body | None:
+    match message.WhichOneof("request"):
+        case "get":
+            return message.get
+        case "put":
+            return message.put
+        case "delete":
+            return message.delete
+    return None
+
+
+def _result(message: dynamo_pb2.Forwarded) -> StorageResponse | OperationError:
+    match message.WhichOneof("result"):
+        case "get":
+            return message.get
+        case "put":
+            return message.put
+        case "delete":
+            return message.delete
+        case "failure":
+            failure = message.failure
+            return operation_error(failure.reason, failure.message, dict(failure.metadata))
+    return Indefinite("UNKNOWN", "the coordinator answered with a result of an unknown kind")

@@ -1,0 +1,178 @@
+"""What a Dynamo-style cluster never does, checked at every step of a simulation.
+
+- A dot names one write for ever: no two writes of a key get the same one.
+- What a replica has seen of a key only grows, crashes included: a dot that it has let anybody know
+  of is known to it after every restart.
+- With siblings (``dvv``) a version goes only when a write that had read it has come: no
+  acknowledged write is dropped by another one that was concurrent.
+- What a writer had read is in the context that it gets back: contexts only grow.
+- A write that was acknowledged is durable at every replica that the answer names.
+
+From these follows that a version which W replicas have acknowledged is never lost from all of them.
+A wiped disk may forget; it owes nothing from before. Everything is incremental: a step is looked at
+where it wrote. What a replica knows counts as promised once it is *released*: durable, and followed
+by whatever the step let out.
+
+A broken promise raises AssertionError that names the key, the dot and the nodes.
+"""
+
+from collections.abc import Sequence
+
+from leaderless.dynamo.context import CONTEXT_HOLES_MAX, decode_context
+from leaderless.dynamo.core import DynamoCore
+from leaderless.dynamo.replica import SPACE
+from leaderless.dynamo.settings import DynamoSettings
+from leaderless.dynamo.vector import NOTHING, VersionVector
+from leaderless.dynamo.versions import EMPTY, Siblings, Versions
+from replication.errors import InvalidRequest, OperationError
+from replication.protocol import Core, Effect, NodeId, Persist, Put, StorageRequest, StorageResponse
+from replication.v1 import storage_pb2
+
+WriteName = tuple[str, int]  # client and sequence
+Dot = tuple[str, int]
+Changes = list[tuple[str, Siblings]]
+
+
+class DynamoInvariants:
+    """All promises of one cluster; fulfils ``replication.simulation.watching.Watcher``."""
+
+    def __init__(self, settings: DynamoSettings, nodes: Sequence[NodeId]) -> None:
+        self._keeps_siblings = settings.versions is Versions.DVV
+        self._writes: dict[tuple[str, Dot], WriteName] = {}  # who got which dot of which key
+        self._contexts: dict[WriteName, VersionVector] = {}  # of writes that were submitted
+        self._superseded: dict[str, VersionVector] = {}  # by key: what some writer had read
+        self._held: dict[NodeId, dict[str, Siblings]] = {node: {} for node in nodes}
+        self._durable: dict[NodeId, dict[str, Siblings]] = {node: {} for node in nodes}
+        self._wiped: set[NodeId] = set()  # ever
+
+    def started(self, node: NodeId, core: Core) -> None:
+        """A life begins with at least what was released before."""
+        for key, siblings in self._durable[node].items():
+            self._grows(node, key, siblings, _siblings(core, key), "forgot in a restart")
+        self._held[node] = dict(self._durable[node])
+
+    def submitted(self, node: NodeId, body: StorageRequest) -> None:
+        """Remember what a writer had read: only that may its write drop."""
+        if isinstance(body, storage_pb2.PutRequest | storage_pb2.DeleteRequest):
+            try:
+                context = decode_context(body.key, body.context)
+            except InvalidRequest:
+                return
+            self._contexts[body.write_id.client_id, body.write_id.sequence] = context
+
+    def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Changes | None:
+        """Check every key that the step wrote; return them, to be promised once released."""
+        changes: Changes = []
+        held = self._held[node]
+        for effect in effects:
+            if type(effect) is not Persist:
+                continue
+            for write in effect.writes:
+                if write.space != SPACE:
+                    continue
+                key = (write.key if isinstance(write, Put) else write.start).decode()
+                before, after = held.get(key, EMPTY), _siblings(core, key)
+                if after is not before:
+                    self._changed(node, key, before, after)
+                    held[key] = after
+                    changes.append((key, after))
+        return changes or None
+
+    def released(self, node: NodeId, core: Core, token: object) -> None:
+        """What is written may be relied on by others from now on."""
+        assert isinstance(token, list), "the token is what stepped returned"
+        durable = self._durable[node]
+        for key, siblings in token:
+            for dot, version in siblings.versions.items():
+                name = (version.write_id.client_id, version.write_id.sequence)
+                self._writes.setdefault((key, dot), name)
+            durable[key] = siblings
+
+    def replied(
+        self, node: NodeId, body: StorageRequest, result: StorageResponse | OperationError
+    ) -> None:
+        """An acknowledged write is durable wherever the answer says."""
+        if not isinstance(result, storage_pb2.PutResponse | storage_pb2.DeleteResponse):
+            return
+        dot = (result.dot.actor, result.dot.counter)
+        self._context_grew(body, result)
+        for replica in result.served.replicas:
+            if replica.node in self._wiped:
+                continue
+            held = self._durable[replica.node].get(body.key, EMPTY)
+            assert held.vector.covers(*dot), (
+                f"An acknowledged write is durable: {node} says that {replica.node} holds "
+                f"{_dot(dot)} of {body.key}, and its disk does not"
+            )
+
+    def _context_grew(
+        self,
+        body: StorageRequest,
+        result: storage_pb2.PutResponse | storage_pb2.DeleteResponse,
+    ) -> None:
+        """A write's answer covers what its writer had read, and the write."""
+        assert isinstance(body, storage_pb2.PutRequest | storage_pb2.DeleteRequest), "a write"
+        write_id = body.write_id
+        before = self._contexts.get((write_id.client_id, write_id.sequence), NOTHING)
+        after = decode_context(body.key, result.context)
+        assert after.includes(before.forgetting(CONTEXT_HOLES_MAX)), (
+            f"Contexts only grow: the writer of {body.key} ({_write(write_id)}) had read {before}, "
+            f"and was told {after}"
+        )
+
+    def stopped(self, node: NodeId, wiped: bool) -> None:
+        """A node whose disk is gone owes nothing from before."""
+        if wiped:
+            self._durable[node] = {}
+            self._wiped.add(node)
+
+    def _changed(self, node: NodeId, key: str, before: Siblings, after: Siblings) -> None:
+        for dot, version in after.versions.items():
+            if dot not in before.versions:
+                self._named(node, key, dot, version.write_id)
+        self._grows(node, key, before, after, "forgot")
+        if not self._keeps_siblings:
+            return
+        superseded = self._superseded.get(key, NOTHING)
+        for dot, version in before.versions.items():
+            assert dot in after.versions or superseded.covers(*dot), (
+                f"A version goes only when a write that had read it comes: {node} dropped "
+                f"{_dot(dot)} of {key} (write {_write(version.write_id)}), which no writer had read"
+            )
+
+    def _named(self, node: NodeId, key: str, dot: Dot, write_id: storage_pb2.WriteId) -> None:
+        name = (write_id.client_id, write_id.sequence)
+        first = self._writes.get((key, dot))
+        if first is None:
+            # Not registered before it is released: a dot that dies with its node was never given.
+            context = self._contexts.get(name, NOTHING)
+            self._superseded[key] = self._superseded.get(key, NOTHING).join(context)
+        else:
+            assert first == name, (
+                f"A dot names one write: {_dot(dot)} of {key} was {first[0]}:{first[1]}, and "
+                f"{node} holds it as {name[0]}:{name[1]}"
+            )
+
+    def _grows(self, node: NodeId, key: str, before: Siblings, after: Siblings, verb: str) -> None:
+        assert after.vector.includes(before.vector), (
+            f"What a replica has seen only grows: {node} had seen {before.vector} of {key} and "
+            f"{verb} some of it: {after.vector}"
+        )
+
+
+def _siblings(core: Core, key: str) -> Siblings:
+    assert isinstance(core, DynamoCore), "these are the invariants of DynamoCore"
+    return core._node.replica.siblings(key)
+
+
+def _dot(dot: Dot) -> str:
+    return f"{dot[0]}:{dot[1]}"
+
+
+def _write(write_id: storage_pb2.WriteId) -> str:
+    return f"{write_id.client_id}:{write_id.sequence}"
+
+
+def invariants(settings: DynamoSettings, nodes: tuple[NodeId, ...]) -> DynamoInvariants:
+    """Return the watcher of one simulated cluster."""
+    return DynamoInvariants(settings, nodes)

@@ -1,0 +1,90 @@
+"""What a user may set, and what does not fit together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from leaderless.dynamo.versions import Versions
+from replication.protocol import SETTINGS_CONFIG
+
+MILLISECOND_NS = 1_000_000
+PARTITIONS_MAX = 4096
+
+
+class ReadRepair(StrEnum):
+    """What a coordinator does with replicas that answered a read with less than others."""
+
+    OFF = "off"
+    ASYNC = "async"  # it sends them what they lack, after the client has its answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DynamoSettings:
+    """The settings of a cluster; all its nodes must have the same."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = SETTINGS_CONFIG
+
+    n: int = 3  # replicas of each key, 1 to the number of members
+    r: int = 2  # replicas whose answers a read waits for, unless the request says otherwise
+    w: int = 2  # replicas that must hold a write before it is acknowledged, likewise
+    partitions: int = 64  # of the ring; at least one per member
+    versions: Versions = Versions.DVV
+    read_repair: ReadRepair = ReadRepair.ASYNC
+    heartbeat_ns: int = 100 * MILLISECOND_NS
+    suspect_after_ns: int = 500 * MILLISECOND_NS  # of silence; at least 3 heartbeats
+    read_timeout_ns: int = 500 * MILLISECOND_NS  # or the request's own deadline, if that is sooner
+    write_timeout_ns: int = 500 * MILLISECOND_NS
+    siblings_max: int = 100  # a write that would leave more of a key is refused (Riak: 100)
+
+    def problems(self, members: int) -> Iterator[str]:
+        """Yield what does not fit together, or does not fit a cluster of ``members`` nodes."""
+        if not 1 <= self.n <= members:
+            yield f"n is {self.n}, expected 1 to {members}, the number of members"
+        for name, count in (("r", self.r), ("w", self.w)):
+            if not 1 <= count <= self.n:
+                yield f"{name} is {count}, expected 1 to n = {self.n}"
+        if not members <= self.partitions <= PARTITIONS_MAX:
+            yield (
+                f"partitions is {self.partitions}, expected {members}, the number of members, "
+                f"to {PARTITIONS_MAX}"
+            )
+        for name, word, words in (
+            ("versions", self.versions, list(Versions)),
+            ("read_repair", self.read_repair, list(ReadRepair)),
+        ):
+            if word not in words:
+                yield f"{name} is {word!r}, expected one of {', '.join(words)}"
+        for name in ("heartbeat", "read_timeout", "write_timeout"):
+            value_ns = getattr(self, f"{name}_ns")
+            if value_ns < MILLISECOND_NS:
+                yield f"{name} is {value_ns} ns, expected at least 1 ms"
+        if self.suspect_after_ns < 3 * self.heartbeat_ns:
+            yield (
+                f"suspect_after is {self.suspect_after_ns} ns, "
+                f"expected at least 3 heartbeats of {self.heartbeat_ns} ns"
+            )
+        if self.siblings_max < 2:
+            yield f"siblings_max is {self.siblings_max}, expected at least 2"
+
+
+def promise(settings: DynamoSettings) -> str:
+    """Return one sentence: what a cluster with these settings guarantees, and what it does not."""
+    n, r, w = settings.n, settings.r, settings.w
+    if settings.versions == Versions.LWW:
+        conflict = (
+            "of concurrent writes the greatest wall clock wins and the others vanish, "
+            "acknowledged or not"
+        )
+    else:
+        conflict = (
+            "concurrent writes are kept as siblings, so no acknowledged write is lost while fewer "
+            f"than W={w} disks are"
+        )
+    if r + w > n:
+        seen = "or one that wins over it" if settings.versions == Versions.LWW else "or a successor"
+        return (
+            f"A read sees every write acknowledged before it {seen} (R={r} + W={w} > N={n}), but a "
+            f"write that failed or is under way may be seen and then unseen; {conflict}."
+        )
+    return f"A read may return stale values (R={r} + W={w} <= N={n}); {conflict}."

@@ -1,0 +1,195 @@
+"""Judges a simulated Dynamo cluster by causal histories, which know nothing of vectors.
+
+The causal history of a write is the set of writes that its writer had read, directly or through
+other writes, and itself. The judge keeps these sets from what clients were answered, and holds
+everything that the cores store and answer against them.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import combinations
+
+from google.protobuf.message import Message
+
+from leaderless.dynamo import DynamoSettings, Versions
+from leaderless.dynamo.context import decode_context
+from leaderless.dynamo.vector import VersionVector
+from leaderless.dynamo.versions import EMPTY, Dot, Siblings, Version, decode, versioning
+from leaderless.v1 import dynamo_pb2
+from replication.protocol import Erase, NodeId, Persist
+from replication.v1 import storage_pb2
+from tests.support.dynamo_cluster import name_of
+
+History = frozenset[str]
+Rank = tuple[int, Dot]  # what last-write-wins compares
+NOTHING_READ: History = frozenset()
+
+
+class Violation(AssertionError):
+    """A promise was broken."""
+
+
+def _rank(version: Version) -> Rank:
+    return version.timestamp_ns, (version.dot.actor, version.dot.counter)
+
+
+@dataclass
+class Judge:
+    """Raises Violation at the first promise broken. Keys and writes are named by text."""
+
+    settings: DynamoSettings
+    histories: dict[tuple[str, str], History] = field(default_factory=dict)
+    owners: dict[tuple[str, Dot], str] = field(default_factory=dict)  # the write of each dot
+    ranks: dict[tuple[str, str], list[Rank]] = field(default_factory=lambda: defaultdict(list))
+    retried: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    acknowledged: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    durable: dict[tuple[NodeId, str], Siblings] = field(default_factory=dict)
+    any_wiped: bool = False
+    refusals: list[tuple[str, str]] = field(default_factory=list)
+    siblings_most: int = 0
+
+    def began(self, key: str, write: str, read: History) -> None:
+        """A client sends a write, having read ``read``. A retry says the same again."""
+        assert self.histories.setdefault((key, write), read | {write}) == read | {write}
+
+    def sent(self, node: NodeId, message: Message) -> None:
+        """What a node tells of its own writes, it has on its disk."""
+        assert isinstance(message, dynamo_pb2.DynamoMessage)
+        for store in message.batch.stores:
+            siblings = decode(store.siblings)
+            self._know_dots(store.key, siblings)
+            durable = self.durable.get((node, store.key), EMPTY).vector
+            for dot in siblings.versions:
+                if not durable.covers(*dot):
+                    raise Violation(f"{node} sent {dot} of {store.key} before it was durable")
+
+    def persisted(self, node: NodeId, persist: Persist) -> None:
+        """A replica's knowledge grows; it keeps exactly what no other write it knows has read."""
+        for write in persist.writes:
+            if isinstance(write, Erase) or write.space != "kv":
+                continue
+            key = write.key.decode()
+            siblings = decode(write.value)
+            self._know_dots(key, siblings)
+            before = self.durable.get((node, key), EMPTY)
+            if not siblings.vector.includes(before.vector):
+                raise Violation(f"{node} forgot dots of {key}: {before.vector}, {siblings.vector}")
+            self.durable[node, key] = siblings
+            self.siblings_most = max(self.siblings_most, len(siblings.distinct()))
+            if self.settings.versions == Versions.DVV:
+                self._exactly_the_concurrent(node, key, siblings)
+
+    def wiped(self, node: NodeId) -> None:
+        """A disk is lost. From now on a read quorum may miss what an overlapping one had."""
+        self.any_wiped = True
+        for held in [held for held in self.durable if held[0] == node]:
+            del self.durable[held]
+
+    def refused(self, key: str, write: str) -> None:
+        """A definite error: this write did not and never will take effect."""
+        self.refusals.append((key, write))
+
+    def wrote(
+        self,
+        at_ns: int,
+        key: str,
+        write: str,
+        request: bytes,
+        response: storage_pb2.PutResponse | storage_pb2.DeleteResponse,
+    ) -> None:
+        """An acknowledged write: its context is the request's and the new dot, nothing else."""
+        dot = (response.dot.actor, response.dot.counter)
+        if self._owner(key, dot) != write:
+            raise Violation(f"{write} of {key} was answered with {dot} of {self._owner(key, dot)}")
+        expected = decode_context(key, request).with_dot(*dot)
+        if decode_context(key, response.context) != expected:
+            raise Violation(f"the context after {write} of {key} is not {expected}")
+        self.acknowledged.setdefault(key, []).append((at_ns, write))
+
+    def read(self, began_ns: int, key: str, response: storage_pb2.GetResponse) -> History:
+        """A read sees all that was acknowledged before, and its context covers what it saw.
+
+        Returns what the reader has read by it.
+        """
+        shown = [name_of(version) for version in response.versions]
+        if len(set(shown)) != len(shown):
+            raise Violation(f"a read of {key} shows a write twice: {shown}")
+        seen = NOTHING_READ.union(*(self.histories[key, write] for write in shown))
+        vector = decode_context(key, response.context)
+        covered = {self._owner(key, dot) for dot in vector.dots()}
+        if covered != seen:
+            raise Violation(f"a read of {key} shows {sorted(seen)}, covers {sorted(covered)}")
+        if self.settings.r + self.settings.w > self.settings.n and not self.any_wiped:
+            before = [write for at_ns, write in self.acknowledged.get(key, []) if at_ns < began_ns]
+            self._all_visible(key, before, response.versions)
+        return seen
+
+    def refusals_were_true(self) -> None:
+        """Nobody has ever seen a dot of a refused write."""
+        for key, write in self.refusals:
+            if self.ranks.get((key, write)):
+                raise Violation(f"{write} of {key} was refused, and took effect all the same")
+
+    def converged(self, key: str, replicas: Iterable[NodeId]) -> None:
+        """After repair all replicas hold the same."""
+        for one, other in combinations(replicas, 2):
+            held, theirs = (self.durable.get((node, key), EMPTY) for node in (one, other))
+            if not held.same(theirs):
+                raise Violation(f"{one} and {other} differ in {key}: {held}, {theirs}")
+
+    def nothing_is_lost(self, key: str, replicas: Iterable[NodeId]) -> None:
+        """What all disks say together has every acknowledged write or its successor."""
+        merged = EMPTY
+        rules = versioning(self.settings.versions)
+        for node in replicas:
+            merged = rules.merge(merged, self.durable.get((node, key), EMPTY))
+        writes = [write for _, write in self.acknowledged.get(key, [])]
+        self._all_visible(key, writes, merged.versions.values())
+
+    def _all_visible(self, key: str, writes: list[str], versions: Iterable[Version]) -> None:
+        versions = list(versions)
+        shown = [name_of(version) for version in versions]
+        seen = NOTHING_READ.union(*(self.histories[key, write] for write in shown))
+        highest = max(map(_rank, versions), default=(0, ("", 0)))
+        for write in writes:
+            if self.settings.versions == Versions.LWW:
+                # A retried write may have two timestamps; at least the smaller one is promised.
+                if highest < min(self.ranks[key, write]):
+                    raise Violation(f"{write} of {key} was acknowledged, an older {shown} is shown")
+            elif write not in seen:
+                raise Violation(f"{write} of {key} was acknowledged, only {shown} is shown")
+
+    def _know_dots(self, key: str, siblings: Siblings) -> None:
+        for dot, version in siblings.versions.items():
+            write = name_of(version)
+            owner = self.owners.get((key, dot))
+            if owner is None:
+                self.owners[key, dot] = write
+                self.ranks[key, write].append(_rank(version))
+                if len(self.ranks[key, write]) > 1:
+                    self.retried[key].add(write)
+            elif owner != write:
+                raise Violation(f"the dot {dot} of {key} names {owner} and {write}")
+
+    def _owner(self, key: str, dot: Dot) -> str:
+        if (key, dot) not in self.owners:
+            raise Violation(f"nobody has written the dot {dot} of {key}")
+        return self.owners[key, dot]
+
+    def _exactly_the_concurrent(self, node: NodeId, key: str, siblings: Siblings) -> None:
+        known = {self._owner(key, dot) for dot in siblings.vector.dots()}
+        read = NOTHING_READ.union(*(self.histories[key, write] - {write} for write in known))
+        # A write with two dots may be read under one and stay under the other.
+        expected = known - read - self.retried[key]
+        held = {name_of(version) for version in siblings.versions.values()} - self.retried[key]
+        if held != expected:
+            raise Violation(f"{node} holds {sorted(held)} of {key}, not {sorted(expected)}")
+
+
+def vector_of_dots(dots: Iterable[Dot]) -> VersionVector:
+    """Return the vector of exactly these dots."""
+    vector = VersionVector({})
+    for actor, counter in dots:
+        vector = vector.with_dot(actor, counter)
+    return vector

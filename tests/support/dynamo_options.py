@@ -1,0 +1,55 @@
+"""What may go wrong in a simulated Dynamo cluster, and with which settings."""
+
+from dataclasses import dataclass
+from random import Random
+
+from leaderless.dynamo import DynamoSettings, ReadRepair, Versions
+from replication.protocol import NodeId
+from tests.support.dynamo_cluster import FIVE, MS
+
+
+@dataclass
+class Options:
+    """Drawn per seed, so that seeds differ in kind."""
+
+    members: tuple[NodeId, ...]
+    settings: DynamoSettings
+    loss: float
+    duplicate: float
+    delay_max_ns: int
+    sync_max_ns: int
+    flush_wait_ns: int
+    faults: tuple[str, ...]
+    fault_gap_ns: int
+    clock_skew_ns: int
+    clients: int
+    wipes: int  # disks that may be lost, fewer than W
+
+    @classmethod
+    def draw(cls, rng: Random) -> "Options":
+        members = FIVE[: rng.choice((3, 4, 5))]
+        r, w = rng.choice(((2, 2), (2, 2), (2, 2), (1, 3), (3, 1), (1, 1), (1, 2)))
+        settings = DynamoSettings(
+            r=r,
+            w=w,
+            partitions=8,
+            versions=rng.choice((Versions.DVV, Versions.DVV, Versions.LWW)),
+            read_repair=rng.choice((ReadRepair.ASYNC, ReadRepair.ASYNC, ReadRepair.OFF)),
+            read_timeout_ns=200 * MS,
+            write_timeout_ns=200 * MS,
+            suspect_after_ns=rng.choice((300 * MS, 500 * MS)),
+        )
+        return cls(
+            members=members,
+            settings=settings,
+            loss=rng.choice((0.0, 0.05, 0.3)),
+            duplicate=rng.choice((0.0, 0.2)),
+            delay_max_ns=rng.choice((MS, 10 * MS, 80 * MS)),
+            sync_max_ns=rng.choice((MS // 10, 3 * MS, 30 * MS)),
+            flush_wait_ns=rng.choice((0, MS, 3 * MS)),
+            faults=rng.choice((("crash",), ("cut",), ("crash", "cut", "pause"))),
+            fault_gap_ns=rng.choice((150 * MS, 400 * MS)),
+            clock_skew_ns=rng.choice((0, 5 * MS, 500 * MS)),
+            clients=rng.choice((2, 3, 4)),
+            wipes=rng.choice((0, 0, w - 1)),
+        )

@@ -1,0 +1,80 @@
+"""Settings: what is refused, what is promised, and how a scenario file spells them."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from leaderless.dynamo import DynamoSettings, ReadRepair, Versions, backend
+from replication.protocol import check
+from replication.v1 import storage_pb2
+from tests.support.dynamo_cluster import MS, put
+
+DEFAULT = DynamoSettings()
+
+
+def unchecked(**words: Any) -> DynamoSettings:
+    """Return settings as somebody makes them who does not parse a scenario file."""
+    return replace(DEFAULT, **words)
+
+
+def test_defaults_fit_every_cluster_from_three_nodes() -> None:
+    for members in (3, 5, 64):
+        assert list(DEFAULT.problems(members)) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "members", "problem"),
+    [
+        (DEFAULT, 2, "n is 3, expected 1 to 2, the number of members"),
+        (replace(DEFAULT, r=4), 5, "r is 4, expected 1 to n = 3"),
+        (replace(DEFAULT, w=0), 5, "w is 0, expected 1 to n = 3"),
+        (replace(DEFAULT, partitions=4), 5, "partitions is 4, expected 5, the number of members,"),
+        (unchecked(versions="hlc"), 5, "versions is 'hlc', expected one of dvv, lww"),
+        (unchecked(read_repair="on"), 5, "read_repair is 'on', expected one of off, async"),
+        (replace(DEFAULT, read_timeout_ns=0), 5, "read_timeout is 0 ns, expected at least 1 ms"),
+        (replace(DEFAULT, suspect_after_ns=MS), 5, "suspect_after is 1000000 ns, expected at"),
+        (replace(DEFAULT, siblings_max=1), 5, "siblings_max is 1, expected at least 2"),
+    ],
+)
+def test_each_problem_names_the_setting_and_its_value(
+    settings: DynamoSettings, members: int, problem: str
+) -> None:
+    (found,) = settings.problems(members)
+    assert found.startswith(problem)
+
+
+def test_all_problems_are_told_at_once() -> None:
+    assert len(list(replace(DEFAULT, r=9, w=9, partitions=1, siblings_max=0).problems(5))) == 4
+
+
+def test_scenario_files_spell_durations_without_the_suffix() -> None:
+    adapter = TypeAdapter(DynamoSettings)
+    parsed = adapter.validate_python(
+        {"heartbeat": 50 * MS, "versions": "lww", "read_repair": "off"}
+    )
+    assert parsed == replace(
+        DEFAULT, heartbeat_ns=50 * MS, versions=Versions.LWW, read_repair=ReadRepair.OFF
+    )
+    with pytest.raises(ValidationError):
+        adapter.validate_python({"hartbeat": 1})
+
+
+def test_promise_says_what_the_numbers_give() -> None:
+    strict = backend.promise(DEFAULT)
+    assert "R=2 + W=2 > N=3" in strict
+    assert "may be seen and then unseen" in strict
+    assert "siblings" in strict
+    weak = backend.promise(replace(DEFAULT, r=1, w=1))
+    assert "may return stale values (R=1 + W=1 <= N=3)" in weak
+    assert "others vanish" in backend.promise(replace(DEFAULT, versions=Versions.LWW))
+
+
+def test_levels_of_other_families_are_refused_before_the_core() -> None:
+    for level in (storage_pb2.CONSISTENCY_ANY, storage_pb2.CONSISTENCY_LINEARIZABLE):
+        body = put("acorn", "a1", level=level)
+        problem = check(backend, body)
+        assert problem is not None
+        assert "CONSISTENCY_QUORUM" in problem
+    assert check(backend, put("acorn", "a1", level=storage_pb2.CONSISTENCY_ALL)) is None

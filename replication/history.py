@@ -84,6 +84,7 @@ class Operation:
     based_on: list[str] = field(default_factory=list)  # writes: ids its context covered
     seen: list[SeenVersion] = field(default_factory=list)  # ok reads
     consistency: str | None = None  # asked for explicitly
+    replicas_asked: int = 0  # leaderless: the R or W asked for explicitly; 0: as the level says
     node: str | None = None  # that answered last
     term: int | None = None
     log_index: int | None = None
@@ -279,7 +280,7 @@ def _compact(operation: Operation) -> dict[str, Any]:
     record = {}
     for each in fields(operation):
         value = getattr(operation, each.name)
-        if value is None or value == []:
+        if value is None or value == [] or value == each.default:
             continue
         record[each.name] = [_drop_none(item) for item in value] if each.name == "seen" else value
     return record

@@ -1,0 +1,233 @@
+"""Whole sides of runs on real processes, short ones."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from replication.cluster.process import process_state
+from replication.history import History, Outcome, Phase, read_history
+from replication.plan.plan import Plan
+from replication.plan.scenario import read_scenario
+from replication.protocol import Family
+from replication.run.both import execute_both
+from replication.run.execute import execute
+from replication.run.progress import Progress, Stage
+
+pytestmark = pytest.mark.processes
+
+
+def plan(*faults: dict[str, Any], duration: str = "1500ms", **workload: Any) -> Plan:
+    scenario = {
+        "title": "A short run",
+        "question": "Does the runner do what the plan says?",
+        "run": {
+            "duration": duration,
+            "warmup": "200ms",
+            "settle": "1s",
+            "operation_timeout": "1s",
+        },
+        "cluster": {"nodes": 3},
+        "workload": {
+            "clients": 6,
+            "mix": {"get": 0.5, "put": 0.5},
+            "keys": {"count": 10},
+            "arrival": {"kind": "open", "rate": "200/s"},
+            **workload,
+        },
+        "fault": list(faults),
+    }
+    return read_scenario(scenario, "short", "short.toml").plan
+
+
+def pids(folder: Path, nodes: str = "n*") -> list[int]:
+    """Return every process id that the nodes below ``folder`` have told of."""
+    found = []
+    for path in folder.rglob(f"{nodes}/events.jsonl"):
+        events = map(json.loads, path.read_text().splitlines())
+        found += [event["pid"] for event in events if event["event"] == "node_started"]
+    return found
+
+
+def assert_nothing_left(folder: Path) -> None:
+    left = [pid for pid in pids(folder) if process_state(pid) not in "XZ"]
+    assert not left
+
+
+def by_phase(history: History) -> dict[Phase, Counter[Outcome]]:
+    found: dict[Phase, Counter[Outcome]] = {phase: Counter() for phase in Phase}
+    for operation in history.operations:
+        found[operation.phase][operation.outcome] += 1
+    return found
+
+
+def test_both_sides_get_the_same_operations_and_the_same_faults(tmp_path: Path) -> None:
+    told: list[Progress] = []
+    the_plan = plan({"kind": "kill", "target": "leader", "at": "400ms", "for": "500ms"})
+    histories = asyncio.run(execute_both(the_plan, tmp_path, told.append))
+    leader, leaderless = histories[Family.LEADER], histories[Family.LEADERLESS]
+    assert_nothing_left(tmp_path)
+    for history in (leader, leaderless):
+        assert history.problems == []
+        assert not history.interrupted
+        (fault,) = history.faults
+        assert fault.effective, fault
+        assert fault.injected_ns is not None
+        assert fault.healed_ns is not None
+        assert fault.injected_ns >= fault.planned_ns
+        assert any("signal 9" in words for words in fault.evidence)
+        assert any("serves again" in words for words in fault.evidence)
+        outcomes = by_phase(history)
+        assert outcomes[Phase.FINAL] == {Outcome.OK: 10}, "every key is read back"
+        assert outcomes[Phase.WARMUP][Outcome.OK] > 10
+        assert outcomes[Phase.LOAD][Outcome.OK] > 50
+        assert history.samples
+        assert {each.node for each in history.contents} == {"n1", "n2", "n3"}
+        assert history.links.messages > 0
+        assert set(history.node_cpu_seconds) == {"n1", "n2", "n3"}
+        assert history.fdatasync_ns_p50 is not None
+        assert history.driver.sent > 200
+        starts = [event for event in history.events if event.name == "node_started"]
+        assert len(starts) == 4, "three nodes, one of them twice"
+        times = [event.time_ns for event in history.events]
+        assert times == sorted(times)
+        assert times[0] > 0
+        assert times[-1] < history.settle_end_ns + 10**10
+    assert leader.faults[0].nodes == leaderless.faults[0].nodes
+    moments = [
+        (each.faults[0].injected_ns or 0) - each.load_start_ns for each in (leader, leaderless)
+    ]
+    assert 0 <= moments[1] - moments[0] < 1_000_000_000, "as late as it was on the first side"
+    planned = [
+        [(each.client, each.write_id, each.kind, each.key, each.value) for each in operations]
+        for operations in (_loaded(leader), _loaded(leaderless))
+    ]
+    both = min(map(len, planned))
+    assert planned[0][:both] == planned[1][:both]
+    assert read_history(tmp_path / "leaderless") == leaderless
+    stages = [each.stage for each in told if each.family is Family.LEADER]
+    assert list(dict.fromkeys(stages)) == list(Stage)
+
+
+def _loaded(history: History) -> list[Any]:
+    """Return the operations of one client in the order of the plan."""
+    mine = [each for each in history.operations if each.client == "c1"]
+    return sorted(mine, key=lambda each: each.intended_ns)
+
+
+def test_a_partition_leaves_evidence_on_both_kinds_of_links(tmp_path: Path) -> None:
+    cut = {
+        "kind": "partition",
+        "shape": "isolate",
+        "target": "leader",
+        "at": "300ms",
+        "for": "800ms",
+    }
+    side = asyncio.run(execute(plan(cut), Family.LEADER, tmp_path))
+    assert_nothing_left(tmp_path)
+    history = side.history
+    assert history.problems == []
+    (fault,) = history.faults
+    assert fault.effective, fault
+    assert "between nodes" in fault.evidence[0]
+    assert "between clients and nodes" in fault.evidence[0]
+    cut_off = [each for each in fault.sides if fault.nodes[0] in each]
+    assert cut_off
+    clients = [name for name in cut_off[0] if name in history.clients]
+    assert clients, "the clients of the isolated node are on its side"
+    during = [
+        each
+        for each in history.operations
+        if each.kind.is_write
+        and each.outcome is Outcome.OK
+        and fault.injected_ns is not None
+        and fault.healed_ns is not None
+        and each.invoke_ns > fault.injected_ns
+        and (each.complete_ns or 0) < fault.healed_ns
+    ]
+    assert not [each for each in during if each.client in clients]
+    assert side.resolved[1].nodes == tuple(fault.nodes)
+
+
+def test_a_fault_that_nobody_could_notice_is_not_effective(tmp_path: Path) -> None:
+    """Three nodes that are asked for nothing: loss on the links of an idle follower."""
+    loss = {"kind": "loss", "loss": 1e-9, "target": "n1", "at": "200ms", "for": "300ms"}
+    side = asyncio.run(execute(plan(loss, duration="700ms"), Family.LEADER, tmp_path))
+    (fault,) = side.history.faults
+    assert fault.injected_ns is not None
+    assert not fault.effective
+    assert fault.problem is not None
+    assert "no message was dropped" in fault.problem
+
+
+def test_a_node_that_ends_unasked_breaks_the_run(tmp_path: Path) -> None:
+    long = plan(duration="20s")
+
+    async def work() -> History:
+        running = asyncio.create_task(execute(long, Family.LEADER, tmp_path, tell=tell))
+        await loading.wait()
+        # The follower's store is fine; something else ends it.
+        os.kill(pids(tmp_path, "n2")[0], signal.SIGKILL)
+        async with asyncio.timeout(10):
+            return (await running).history
+
+    def tell(progress: Progress) -> None:
+        if progress.stage is Stage.LOADING and progress.ok > 20:
+            loading.set()
+
+    loading = asyncio.Event()
+    history = asyncio.run(work())
+    assert_nothing_left(tmp_path)
+    (problem,) = history.problems
+    assert "node n2 ended by signal 9" in problem
+    assert by_phase(history)[Phase.WARMUP][Outcome.OK] > 10, "what was recorded is kept"
+
+
+RUNNER = """
+import asyncio, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_run_execute import plan
+from replication.protocol import Family
+from replication.run.both import execute_both
+
+def tell(progress):
+    print(progress.stage, progress.ok, flush=True)
+
+fault = dict(kind="pause", target="leader", at="100ms")
+histories = asyncio.run(execute_both(plan(fault, duration="30s"), Path({folder!r}), tell))
+print(*histories, *(each.interrupted for each in histories.values()))
+"""
+
+
+def test_ctrl_c_heals_stops_and_keeps_what_was_recorded(tmp_path: Path) -> None:
+    code = RUNNER.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    runner = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert runner.stdout is not None
+    for line in runner.stdout:
+        stage, ok = line.split()
+        if stage == Stage.LOADING and int(ok) > 40:
+            break
+    start = time.monotonic()
+    runner.send_signal(signal.SIGINT)
+    output, errors = runner.communicate(timeout=20)
+    assert time.monotonic() - start < 5
+    assert runner.returncode == 0, errors
+    assert output.splitlines()[-1] == "leader True", "the other side is not begun"
+    assert_nothing_left(tmp_path)
+    history = read_history(tmp_path / "leader")
+    assert history.interrupted
+    assert len(history.operations) > 40
+    (fault,) = history.faults
+    assert fault.healed_ns is not None
+    assert fault.effective

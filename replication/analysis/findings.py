@@ -60,6 +60,7 @@ class Finding:
     witnesses: list[Witness] = field(default_factory=list)  # the first few
     violations: int = 0  # how many in all
     promised: bool = True  # whether this side promises it: a broken promise fails a run
+    counts: dict[str, int] = field(default_factory=dict)  # further numbers, for expectations
     seconds: float = 0.0  # left out of comparisons between analyses
 
 
@@ -165,6 +166,23 @@ class ConflictLedger:
 
 
 @dataclass(slots=True)
+class Staleness:
+    """Reads that returned a version although a newer one had been acknowledged before they began.
+
+    Of the reads while measuring. The age of a stale read is how long the first newer version had
+    been acknowledged when the read began.
+    """
+
+    judged: int = 0
+    stale: int = 0
+    share: float | None = None
+    p50_age_ms: float | None = None  # of the stale ones
+    p99_age_ms: float | None = None
+    max_age_ms: float | None = None
+    oldest_read: int | None = None  # the operation that returned the oldest version
+
+
+@dataclass(slots=True)
 class ConvergenceReport:
     """When all replicas were equal after healing."""
 
@@ -225,6 +243,7 @@ class SideFindings:
     faults: list[FaultRecord]
     roles: list[RolePeriod]
     latency_points: list[LatencyPoint]
+    staleness: Staleness = field(default_factory=Staleness)
     throughput_per_s: float = 0.0  # acknowledged operations while measuring
     operations: dict[str, int] = field(default_factory=dict)  # outcome -> count
     messages_per_operation: float | None = None  # between nodes, per acknowledged operation

@@ -1,0 +1,287 @@
+"""The failover ledger: what a fault cost, step by step (design §8).
+
+One ledger per kill, restart, pause and partition, and for other faults that cost a leader its
+place. On a leaderless side there is nobody to elect, so the same fault gets the steps that exist.
+
+- *detected*: the first election that another node starts after the fault, pre-votes included; on a
+  leaderless side, the first time that a node outside the fault suspects one inside it.
+- *elected*: the first node that leads in a higher term than the leader at the fault.
+- *first acknowledged write*: after an election, the first write that the new term acknowledged
+  (by the end of the write); without one, the first that was invoked after the fault. A write that
+  was under way at the fault and whose answer was already travelling proves no recovery.
+- *back to 95 %*: the start of the first half second, at or after that write, in which at least 95 %
+  of the earlier rate of acknowledged operations was reached; the earlier rate is that of the two
+  seconds before the fault, or of what there is of them, at least half a second.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from replication.analysis import words
+from replication.analysis.findings import Failover, FailoverStep
+from replication.analysis.roles import Turn, roles, window_end_ns
+from replication.analysis.view import FAIL, OK, UNKNOWN, Times, View, columns
+from replication.history import FaultRecord, NodeEvent, Operation, OperationKind, Outcome
+
+BEFORE_NS_MAX = 2_000_000_000
+BEFORE_NS_MIN = 500_000_000
+RATE_WINDOW_NS = 500_000_000
+RATE_STEP_NS = 50_000_000
+RECOVERED_SHARE = 0.95
+WATCHED_NS_MAX = 3_600_000_000_000
+LEADER_FAULTS = ("kill", "restart", "pause", "partition")
+
+
+@dataclass(slots=True)
+class _Case:
+    """One fault and the leader that it found."""
+
+    fault: FaultRecord
+    at_ns: int  # injected
+    end_ns: int  # of the fault
+    until_ns: int  # the next fault that touches the leader, or the end of the history
+    leader: str | None  # at the fault, if the fault touched it
+    term: int
+
+
+def failovers(view: View) -> list[Failover]:
+    """Return a ledger for every fault that has one, in order of time."""
+    found: list[Failover] = []
+    cases = [_case(view, each) for each in view.history.faults if each.injected_ns is not None]
+    cases.sort(key=lambda case: case.at_ns)
+    touched = [case for case in cases if case.leader is not None]
+    for case, following in pairwise(touched):
+        case.until_ns = following.at_ns
+    for case in cases:
+        elected = _elected(view, case)
+        if case.fault.kind in LEADER_FAULTS or elected is not None:
+            found.append(_ledger(view, case, elected))
+    return found
+
+
+def _case(view: View, fault: FaultRecord) -> _Case:
+    assert fault.injected_ns is not None, "only injected faults have a ledger"
+    led = view.once(roles).leader_at(fault.injected_ns - 1)
+    leader, term = (None, 0) if led is None or led[0] not in _touched(view, fault) else led
+    end_ns = window_end_ns(view, fault)
+    until_ns = max(view.history.settle_end_ns, end_ns)
+    return _Case(fault, fault.injected_ns, end_ns, until_ns, leader, term)
+
+
+def _touched(view: View, fault: FaultRecord) -> list[str]:
+    """Return the nodes that cannot go on as before: of a partition, those without a majority."""
+    if not fault.sides:
+        return fault.nodes
+    nodes = view.history.nodes
+    apart = [set(side) & set(nodes) for side in fault.sides]
+    kept = [side for side in apart if 2 * len(side) > len(nodes)]
+    return [node for node in nodes if not any(node in side for side in kept)]
+
+
+def _elected(view: View, case: _Case) -> tuple[str, Turn] | None:
+    if case.leader is None:
+        return None
+    found = view.once(roles).elected_after(case.at_ns, above_term=case.term)
+    return None if found is None or found[1].at_ns >= case.until_ns else found
+
+
+def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None) -> Failover:
+    leads = view.history.family == "leader"
+    ledger = Failover(case.fault.number, case.fault.words)
+    ledger.left_the_leader_alone = leads and case.leader is None
+    detected = _detected(view, case)
+    _add(
+        ledger,
+        case,
+        "detected",
+        None if detected is None else detected.time_ns,
+        _detected_words(detected),
+    )
+    if leads:
+        at_ns = None if elected is None else elected[1].at_ns
+        told = "" if elected is None else f"{elected[0]} in term {elected[1].term}"
+        _add(ledger, case, "elected", at_ns, told)
+    write = _first_write(view, case, elected)
+    at_ns = None if write is None else write.complete_ns
+    told = "" if write is None else f"{write.write_id}{words.served(write)}"
+    _add(ledger, case, "first acknowledged write", at_ns, told)
+    at_ns, told = _recovered(view, case, at_ns)
+    _add(ledger, case, "back to 95 %", at_ns, told)
+    _count(view, case, ledger, max(case.end_ns, 0 if write is None else write.complete_ns or 0))
+    _count_terms(view, case, ledger)
+    _follow_old_leader(view, case, ledger)
+    return ledger
+
+
+def _add(ledger: Failover, case: _Case, name: str, at_ns: int | None, detail: str) -> None:
+    after_ns = None if at_ns is None else at_ns - case.at_ns
+    ledger.steps.append(FailoverStep(name, at_ns, after_ns, detail))
+
+
+def _detected(view: View, case: _Case) -> NodeEvent | None:
+    """Return the event by which another node first showed that it missed somebody."""
+    found = [
+        event
+        for event in view.history.events
+        if case.at_ns < event.time_ns < case.until_ns
+        and (
+            (event.name == "election_started" and case.leader not in (None, event.node))
+            or (event.name == "peer_suspected" and _suspects(case, event))
+        )
+    ]
+    return min(found, key=lambda event: (event.time_ns, event.node), default=None)
+
+
+def _suspects(case: _Case, event: NodeEvent) -> bool:
+    """Return whether somebody out of the fault's reach suspects somebody within, while it lasts."""
+    fault, peer = case.fault, event.fields.get("peer")
+    if event.time_ns > case.end_ns and fault.kind != "restart":
+        return False
+    if fault.sides:
+        return any(event.node in side and peer not in side for side in fault.sides)
+    return peer in fault.nodes and event.node not in fault.nodes
+
+
+def _detected_words(event: NodeEvent | None) -> str:
+    if event is None:
+        return ""
+    silence_ns = int(event.fields.get("silence_ns") or 0)
+    heard = f" after {words.milliseconds(silence_ns)} of silence" if silence_ns else ""
+    if event.name == "peer_suspected":
+        return f"{event.node} suspected {event.fields.get('peer')}{heard}"
+    return f"{event.node} stood for election{heard}"
+
+
+def _first_write(view: View, case: _Case, elected: tuple[str, Turn] | None) -> Operation | None:
+    def proves_recovery(write: Operation) -> bool:
+        if elected is None:
+            return write.invoke_ns >= case.at_ns
+        if write.term is not None:
+            return write.term > case.term
+        return (write.complete_ns or 0) >= elected[1].at_ns
+
+    found = [
+        each
+        for each in view.once(columns).operations
+        if each.kind is not OperationKind.GET
+        and each.outcome is Outcome.OK
+        and each.complete_ns is not None
+        and each.complete_ns > case.at_ns
+        and proves_recovery(each)
+    ]
+    return min(found, key=lambda each: (each.complete_ns or 0, each.index), default=None)
+
+
+def _recovered(view: View, case: _Case, from_ns: int | None) -> tuple[int | None, str]:
+    history = view.history
+    loaded = view.once(columns)
+    acknowledged = np.sort(loaded.complete[loaded.outcome == OK])
+    begin_ns = max(history.load_start_ns, case.at_ns - BEFORE_NS_MAX)
+    before_ns = case.at_ns - begin_ns
+    if before_ns < BEFORE_NS_MIN:
+        return None, "less than half a second of load before the fault to compare with"
+    before = _between(acknowledged, begin_ns, case.at_ns) * 1e9 / before_ns
+    if from_ns is None or before == 0:
+        return None, ""
+    last_ns = min(history.load_end_ns - RATE_WINDOW_NS, from_ns + WATCHED_NS_MAX)
+    starts = np.arange(from_ns, last_ns + 1, RATE_STEP_NS)
+    reached = np.searchsorted(acknowledged, starts + RATE_WINDOW_NS, side="left")
+    rates = (reached - np.searchsorted(acknowledged, starts, side="left")) * 1e9 / RATE_WINDOW_NS
+    enough = np.flatnonzero(rates >= RECOVERED_SHARE * before)
+    if not len(enough):
+        return None, f"not again before the load ended; {before:,.0f}/s before the fault"
+    at = int(enough[0])
+    return int(starts[at]), f"{rates[at]:,.0f}/s, {before:,.0f}/s before the fault"
+
+
+def _between(ascending: Times, start_ns: int, end_ns: int) -> int:
+    """Return how many moments lie in [start, end)."""
+    start, end = np.searchsorted(ascending, [start_ns, end_ns], side="left")
+    return int(end - start)
+
+
+def _count(view: View, case: _Case, ledger: Failover, end_ns: int) -> None:
+    """Count what was under way or due from the fault to ``end_ns``, and the outages.
+
+    That is while the fault lasted, or until the first acknowledged write if that came later.
+    """
+    loaded = view.once(columns)
+    inside = (loaded.complete >= case.at_ns) & (loaded.intended <= end_ns)
+    ledger.failed = int(np.count_nonzero(inside & (loaded.outcome == FAIL)))
+    ledger.unknown = int(np.count_nonzero(inside & (loaded.outcome == UNKNOWN)))
+    ledger.redirected = int(np.count_nonzero(inside & (loaded.redirects > 0)))
+    ok = loaded.outcome == OK
+    ledger.write_outage_ns = _outage(view, case, loaded.complete[ok & loaded.write])
+    ledger.read_outage_ns = _outage(view, case, loaded.complete[ok & ~loaded.write])
+
+
+def _outage(view: View, case: _Case, acknowledged: Times) -> int:
+    """Return the longest gap of those that contain the fault's beginning or begin while it lasts.
+
+    From one acknowledgement to the next; the load's beginning and end stand in for missing ones.
+    """
+    history = view.history
+    edges = np.concatenate(([history.load_start_ns], acknowledged, [history.load_end_ns]))
+    edges = np.unique(np.clip(edges, history.load_start_ns, history.load_end_ns))
+    begins, gaps = edges[:-1], np.diff(edges)
+    chosen = (edges[1:] > case.at_ns) & (begins <= case.end_ns)
+    return int(gaps[chosen].max()) if chosen.any() else 0
+
+
+def _count_terms(view: View, case: _Case, ledger: Failover) -> None:
+    """Count elections that burnt a term, and the terms.
+
+    After a fault on the leader up to the next one: its return may cost an election too.
+    """
+    highest = case.term
+    end_ns = case.end_ns if case.leader is None else case.until_ns
+    for event in view.history.events:
+        if not case.at_ns < event.time_ns < end_ns:
+            continue
+        if event.name == "election_started" and not event.fields.get("pre_vote"):
+            ledger.elections += 1
+        if event.name in ("election_started", "role_changed"):
+            burnt = not event.fields.get("pre_vote")
+            highest = max(highest, int(event.fields.get("term") or 0) if burnt else 0)
+    if case.leader is not None:
+        ledger.terms = highest - case.term
+
+
+def _follow_old_leader(view: View, case: _Case, ledger: Failover) -> None:
+    """Note what the old leader had to drop, and when it followed a later one."""
+    if case.leader is None:
+        return
+    for turn in view.once(roles).turns.get(case.leader, []):
+        later = case.at_ns < turn.at_ns < case.until_ns and turn.term > case.term
+        if later and turn.role == "follower" and turn.leader not in ("", case.leader):
+            ledger.old_leader_returned_ns = turn.at_ns
+            break
+    for event in view.history.events:
+        if (
+            event.name == "log_truncated"
+            and event.node == case.leader
+            and case.at_ns < event.time_ns < case.until_ns
+        ):
+            ledger.truncated_entries += int(event.fields.get("entries") or 0)
+            ledger.truncated_acknowledged += sum(
+                _was_acknowledged(view, case, event, write_id)
+                for write_id in event.fields.get("write_ids", ())
+            )
+
+
+def _was_acknowledged(view: View, case: _Case, event: NodeEvent, write_id: str) -> bool:
+    """Return whether it is this entry that was acknowledged.
+
+    The same write may have been sent again and acknowledged by a later leader: then its entry has
+    a later term, or another place in the log.
+    """
+    write = view.writes.get(write_id)
+    if write is None or write.outcome is not Outcome.OK:
+        return False
+    if write.term is not None and write.term > case.term:
+        return False
+    first = int(event.fields.get("from_index") or 0)
+    entries = int(event.fields.get("entries") or 0)
+    return write.log_index is None or first <= write.log_index < first + entries

@@ -1,0 +1,79 @@
+"""What each side promises, so that a broken promise fails a run and a known weakness only informs.
+
+Decided from what the history says of its backend and settings. ``History.promise`` is the same in
+one sentence for people.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from replication.analysis.view import View
+from replication.history import Operation
+
+_WEAK_LEVELS = ("local", "one", "any")
+
+
+def setting(view: View, name: str) -> str | None:
+    """Return a setting of the backend as text, wherever it is nested; None when there is none."""
+    return view.once(_settings).get(name)
+
+
+def _settings(view: View) -> dict[str, str]:
+    return {name: str(value) for name, value in _flat(view.history.settings)}
+
+
+def _flat(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        else:
+            yield key, value
+
+
+def reads_weaker(view: View, read: Operation) -> bool:
+    """Return whether ``read`` asked for less than a linearizable answer, or got less by default."""
+    level = read.consistency or setting(view, "default_read")
+    return level in _WEAK_LEVELS
+
+
+def promises_linearizability(view: View) -> bool:
+    """One order per key, which LINEARIZABLE and LEASE reads see. Weaker ones are judged apart."""
+    return view.history.single_register
+
+
+def promises_durability() -> bool:
+    """Both sides: acknowledged by a majority, or by W replicas, survives while disks are intact."""
+    return True
+
+
+def keeps_siblings(view: View) -> bool:
+    """Return whether concurrent writes are kept, rather than decided by a clock.
+
+    By the setting ``versions``; a backend without it is judged by what it returned: dots without
+    timestamps.
+    """
+    versions = setting(view, "versions")
+    return versions == "dvv" if versions is not None else view.once(_never_decided_by_a_clock)
+
+
+def _never_decided_by_a_clock(view: View) -> bool:
+    seen = (version for operation in view.history.operations for version in operation.seen)
+    return all(version.timestamp_ns is None for version in seen)
+
+
+def promises_no_vanished_writes(view: View) -> bool:
+    """One order per key means that a put replaces; siblings mean that none is dropped unseen."""
+    return view.history.single_register or keeps_siblings(view)
+
+
+def promises_convergence(view: View) -> bool:
+    """Logs are repaired until they agree (Raft §5.3).
+
+    A leaderless cluster promises it once it compares replicas by itself; read repair alone mends
+    only what is read.
+    """
+    return view.history.single_register or setting(view, "anti_entropy") not in (
+        None,
+        "off",
+        "False",
+    )

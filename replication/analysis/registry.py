@@ -1,0 +1,68 @@
+"""Every check there is: what it is called, what it finds, and where that comes from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from replication.analysis import conflicts, convergence, durability, freshness, linearizability
+from replication.analysis.findings import Finding
+from replication.analysis.view import View
+from replication.history import History
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check. ``judge`` looks at a view that checks share, ``run`` at a history alone."""
+
+    name: str
+    title: str
+    finds: str  # what a VIOLATED shows
+    source: str
+    judge: Callable[[View], Finding]
+
+    def run(self, history: History) -> Finding:
+        """Return the finding of this check alone."""
+        return self.judge(View(history))
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        linearizability.NAME,
+        linearizability.TITLE,
+        "reads that contradict every order in which the operations of a key may have taken effect: "
+        "stale reads, time that runs backwards, values from nowhere, siblings",
+        "Herlihy and Wing 1990; zones: Gibbons and Korach 1997; search: Wing and Gong 1993, Lowe "
+        "2017",
+        linearizability.check,
+    ),
+    Check(
+        freshness.NAME,
+        freshness.TITLE,
+        "reads that missed an acknowledged write although the replicas asked and the replicas "
+        "written, as claimed, overlap",
+        "Gifford 1979; DeCandia et al. 2007 (Dynamo) §4.5",
+        freshness.check,
+    ),
+    Check(
+        durability.NAME,
+        durability.TITLE,
+        "acknowledged writes that neither can be read at the end nor can have been replaced, and "
+        "failed writes that became visible",
+        "replication.analysis.durability; after Jepsen's set workloads",
+        durability.check,
+    ),
+    Check(
+        conflicts.NAME,
+        conflicts.TITLE,
+        "acknowledged writes that were overwritten by somebody who had not read them; siblings "
+        "where one order per key is promised",
+        "DeCandia et al. 2007 (Dynamo) §4.4; Almeida et al. 2014 (dotted version vectors)",
+        conflicts.check,
+    ),
+    Check(
+        convergence.NAME,
+        convergence.TITLE,
+        "keys whose owners still hold different versions when the run stops watching",
+        "Terry et al. 1995 (Bayou): eventual consistency; Raft §5.3",
+        convergence.check,
+    ),
+)

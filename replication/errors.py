@@ -7,6 +7,8 @@
     │   ├── NotLeader           definite
     │   ├── QuorumUnreachable   definite
     │   ├── Overloaded          definite
+    │   ├── Unreachable         definite, told by the client alone
+    │   ├── Expired             definite, told by the client alone
     │   ├── LeadershipLost      indefinite
     │   ├── QuorumTimeout       indefinite
     │   └── Indefinite          everything that nobody classified
@@ -125,6 +127,27 @@ class Overloaded(OperationError):
 
     def __init__(self, message: str = "the node's inbox is full") -> None:
         super().__init__(message)
+
+
+class Unreachable(OperationError):
+    """The client has no connection to the node: nothing was sent."""
+
+    definite = True
+    grpc_status = "UNAVAILABLE"
+
+    def __init__(self, node: str) -> None:
+        super().__init__(f"no connection to {node}; nothing was sent", {"node": node})
+        self.node = node
+
+
+class Expired(OperationError):
+    """Its time had passed before the client was free for it: nothing was sent."""
+
+    definite = True
+    grpc_status = "DEADLINE_EXCEEDED"
+
+    def __init__(self) -> None:
+        super().__init__("its time had passed before the client came to it; nothing was sent")
 
 
 class LeadershipLost(OperationError):

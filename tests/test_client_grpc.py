@@ -12,7 +12,7 @@ import pytest
 
 from replication.client.grpc_client import Pipelines, UnaryClient
 from replication.client.pipeline import MESSAGE_BYTES_MAX, Pipeline
-from replication.client.session import Attempt, Session, Unreachable
+from replication.client.session import Attempt, Session
 from replication.cluster.ports import LOOPBACK, Ports
 from replication.errors import (
     Conflict,
@@ -24,6 +24,7 @@ from replication.errors import (
     Overloaded,
     QuorumTimeout,
     QuorumUnreachable,
+    Unreachable,
 )
 from replication.history import OperationKind, Outcome
 from replication.host.edge import Edge, failure

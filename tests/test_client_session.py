@@ -14,7 +14,6 @@ from replication.client.session import (
     Finished,
     Session,
     Step,
-    Unreachable,
     Wait,
 )
 from replication.errors import (
@@ -27,6 +26,7 @@ from replication.errors import (
     Overloaded,
     QuorumTimeout,
     QuorumUnreachable,
+    Unreachable,
 )
 from replication.history import Operation, OperationKind, Outcome, Phase
 from replication.plan.model import PlannedClient, PlannedOperation, Route

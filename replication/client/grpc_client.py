@@ -16,8 +16,14 @@ from grpc_status import rpc_status
 
 from replication.client.channel import open_channel
 from replication.client.pipeline import Pipeline, Sink
-from replication.client.session import Attempt, Finished, Session, Unreachable, Wait
-from replication.errors import ERROR_DOMAIN, Indefinite, OperationError, operation_error
+from replication.client.session import Attempt, Finished, Session, Wait
+from replication.errors import (
+    ERROR_DOMAIN,
+    Indefinite,
+    OperationError,
+    Unreachable,
+    operation_error,
+)
 from replication.history import Phase
 from replication.plan.model import PlannedOperation
 from replication.protocol import NodeId, StorageResponse

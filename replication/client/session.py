@@ -31,12 +31,14 @@ from replication.client.requests import (
 )
 from replication.errors import (
     Conflict,
+    Expired,
     Indefinite,
     InvalidRequest,
     LeadershipLost,
     NotLeader,
     OperationError,
     Overloaded,
+    Unreachable,
 )
 from replication.history import Operation, Outcome, Phase
 from replication.plan.model import PlannedClient, PlannedOperation, Route
@@ -51,17 +53,6 @@ READ_TIMEOUT_NS_MIN = 200 * MILLISECOND_NS
 SUSPICION_NS = 500 * MILLISECOND_NS
 SUSPICION_NS_MAX = 4_000 * MILLISECOND_NS
 ANSWER_MARGIN_NS_MAX = 50 * MILLISECOND_NS
-
-
-class Unreachable(OperationError):
-    """The connection was refused or is known to be down: nothing was sent."""
-
-    definite = True
-    grpc_status = "UNAVAILABLE"
-
-    def __init__(self, node: NodeId) -> None:
-        super().__init__(f"no connection to {node}; nothing was sent", {"node": node})
-        self.node = node
 
 
 @dataclass(slots=True)
@@ -159,8 +150,12 @@ class Session:
         index: int,
         phase: Phase,
         intended_ns: int | None = None,
-    ) -> Attempt:
-        """Start an operation; the one before has ended. ``intended_ns`` defaults to now."""
+    ) -> Attempt | Finished:
+        """Start an operation; the one before has ended. ``intended_ns`` defaults to now.
+
+        Its time counts from the intended start, as its latency does: who waited for the client to
+        be free has waited. An operation whose time has passed fails without being sent.
+        """
         assert self._operation is None, f"{self.client.name} has an operation in progress"
         is_write = planned.kind.is_write
         carries = is_write and planned.with_context
@@ -185,10 +180,13 @@ class Session:
             attempts=0,
         )
         self._local = operation.consistency == "local"
-        self._deadline_ns = now_ns + self._timeout_ns
+        self._deadline_ns = operation.intended_ns + self._timeout_ns
         self._round = []
         self._pauses = self._silences = 0
         self._error = None
+        if self._deadline_ns - now_ns < MILLISECOND_NS:
+            self._error = Expired()
+            return self._give_up(now_ns)
         return self._ask(now_ns, self._first(now_ns))
 
     def answered(self, now_ns: int, result: StorageResponse | OperationError) -> Step:
@@ -367,11 +365,11 @@ class Session:
         sure = error.definite or not operation.kind.is_write
         operation.outcome = Outcome.FAIL if sure else Outcome.UNKNOWN
         operation.complete_ns = now_ns
-        operation.node = self._last
+        operation.node = self._last if operation.attempts else None
         operation.error, operation.message = error.reason, error.message
         if isinstance(error, NotLeader | LeadershipLost):
             operation.term = error.term
-        pointless = isinstance(error, Conflict | InvalidRequest)
+        pointless = isinstance(error, Conflict | Expired | InvalidRequest)
         return Finished(operation, 0 if pointless else REST_NS)
 
     def _succeed(self, now_ns: int, node: NodeId, response: StorageResponse) -> Finished:

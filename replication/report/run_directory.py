@@ -123,7 +123,8 @@ def find_run(runs: Path, name: str) -> Path:
     """
     names = [path.name for path, _ in _folders(runs)]
     if name == LATEST:
-        folder = (runs / LATEST).resolve()
+        # By its own name: reports say where they are, and "latest" will be another run.
+        folder = runs / (runs / LATEST).resolve().name
         if (runs / LATEST).is_symlink() and folder.is_dir():
             return folder
         raise ConfigError([f"{runs / LATEST}: {_nothing_here(runs, names)}"])

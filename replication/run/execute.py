@@ -33,6 +33,7 @@ CONNECT_TIMEOUT_S = 10.0
 PROGRESS_S = 0.1
 FINAL_READERS = 8
 HEAL_TIMEOUT_S = 2.0
+READ_REPAIR_NS_MAX = 1_000_000_000  # what the final reads begin to repair is watched for this long
 
 T = TypeVar("T")
 Tell = Callable[[Progress], None]
@@ -226,6 +227,9 @@ class _Side:
         history.settle_end_ns = self._now_ns()
         self._enter(Stage.READING_BACK)
         await driver.run(self._final_work(), Window(self._now_ns(), None, Phase.FINAL))
+        # Reading every key back is what makes read repair mend the rest: look once more.
+        until_ns = self._now_ns() + READ_REPAIR_NS_MAX
+        await settle(control, self._plan.nodes, self._now_ns, until_ns, history.samples)
         contents = await all_contents(control, self._plan.nodes)
         history.contents = replica_contents(contents)
         silent = [node for node, keys in contents.items() if keys is None]

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from replication.client.pipeline import Sink
-from replication.client.session import Attempt, Session, Step, Unreachable, Wait
-from replication.errors import OperationError
+from replication.client.session import Attempt, Session, Step, Wait
+from replication.errors import OperationError, Unreachable
 from replication.history import DriverReport, Operation, Outcome, Phase
 from replication.plan.model import PlannedOperation
 from replication.protocol import StorageResponse
@@ -227,7 +227,7 @@ class _Client:
         if attempt is self._attempt and not self._driver.target.submit(attempt, self):
             self._arrive(attempt, Unreachable(attempt.node))
 
-    def _next(self, rest_ns: int) -> Attempt | None:
+    def _next(self, rest_ns: int) -> Step | None:
         """Begin the next operation if it is time; None when there is nothing to do right now."""
         window, driver = self._window, self._driver
         planned = next(self._planned, None)
@@ -252,7 +252,7 @@ class _Client:
             self._driver.lags_ns.append(now_ns - due_ns)
         self._go_on(lambda: self._begin(planned, now_ns, due_ns))
 
-    def _begin(self, planned: PlannedOperation, now_ns: int, due_ns: int) -> Attempt:
+    def _begin(self, planned: PlannedOperation, now_ns: int, due_ns: int) -> Step:
         driver = self._driver
         driver.sent += 1
         intended_ns = now_ns if planned.due_ns is None else due_ns

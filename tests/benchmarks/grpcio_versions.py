@@ -113,9 +113,7 @@ def main() -> None:
         return statistics.median(each[name] for each in results[version])
 
     first = options.versions[0]
-    print(
-        f"{'grpcio':>8} {'calls/s':>8} {'client us':>10} {'server us':>10} {'rate ratio':>10} CPU"
-    )
+    print("  grpcio  calls/s  client us  server us rate ratio CPU ratio")
     for version in options.versions:
         rate, client, server = (median(version, n) for n in ("rate", "client_us", "server_us"))
         cpu = (client + server) / (median(first, "client_us") + median(first, "server_us"))

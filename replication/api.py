@@ -1,0 +1,142 @@
+"""The whole way from a scenario to a report, for the command line and for Python."""
+
+import asyncio
+import json
+import platform
+import shlex
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import uvloop
+
+from replication.analysis.analyse import RunHeader, analyse_run
+from replication.analysis.expect import known_checks, measure_problem
+from replication.analysis.findings import RunFindings
+from replication.errors import ConfigError
+from replication.history import History, read_history
+from replication.plan import Plan, Scenario, list_scenarios, make_plan, read_plan
+from replication.plan import load_scenario as load_any_scenario
+from replication.protocol import Family
+from replication.report import run_directory
+from replication.run.both import execute_both
+from replication.run.execute import Tell
+
+__all__ = ["analyse", "compare", "list_scenarios", "load_scenario", "run"]
+
+PLAN_FILE = "plan.json"
+RUN_FILE = "run.json"
+
+
+def load_scenario(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """Return a scenario by name or from a file, with ``path=value`` overrides applied.
+
+    Raises ConfigError with every problem, unknown checks and measures in expectations included.
+    """
+    return load_any_scenario(
+        name_or_path, overrides, known_checks=known_checks(), measure_problem=measure_problem
+    )
+
+
+def compare(
+    scenario: Scenario,
+    seed: int | None = None,
+    runs: Path = Path("runs"),
+    tell: Tell | None = None,
+    again: str | None = None,
+) -> RunFindings:
+    """Run both sides on real processes, write every report below ``runs``, return the findings.
+
+    ``tell`` is called with the progress, ``again`` is the command that reports name for repeating
+    the run. Ctrl-C and SIGTERM end the run early: what was recorded is kept and analysed, and the
+    findings of the side say that it was interrupted.
+    """
+    return run(scenario, tuple(Family), seed, runs, tell, again)
+
+
+def run(
+    scenario: Scenario,
+    families: Sequence[Family],
+    seed: int | None = None,
+    runs: Path = Path("runs"),
+    tell: Tell | None = None,
+    again: str | None = None,
+) -> RunFindings:
+    """Run one side, or both in the order of ``families``; otherwise as ``compare``."""
+    plan = make_plan(scenario, seed)
+    started_unix_ns = time.time_ns()
+    folder = run_directory.create(runs, plan.name, plan.seed, started_unix_ns)
+    versions = _versions()
+    again = again or shlex.join(["replication", "compare", plan.name, "--seed", str(plan.seed)])
+    header = {"started_unix_ns": started_unix_ns, "again": again, "versions": versions}
+    _write_json(folder / PLAN_FILE, plan.to_json(versions))
+    _write_json(folder / RUN_FILE, header)
+    histories = uvloop.run(_until_told_to_stop(plan, families, folder, tell))
+    return _report(folder, plan, header, histories)
+
+
+def analyse(folder: Path) -> RunFindings:
+    """Analyse a stored run again from its histories, and write its reports anew.
+
+    Raises ConfigError when the folder holds no run, or its files cannot be read.
+    """
+    plan = read_plan(folder / PLAN_FILE)
+    try:
+        header = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError([f"{folder / RUN_FILE}: {error}"]) from None
+    sides = [each for each in Family if (folder / each.value / "history.jsonl").exists()]
+    if not sides:
+        raise ConfigError([f"{folder} holds no history: the run broke before it began"])
+    histories = {family: read_history(folder / family.value) for family in sides}
+    return _report(folder, plan, header, histories)
+
+
+async def _until_told_to_stop(
+    plan: Plan, families: Sequence[Family], folder: Path, tell: Tell | None
+) -> Mapping[Family, History]:
+    task = asyncio.current_task()
+    assert task is not None, "coroutines run in tasks"
+    # SIGINT cancels the task by asyncio's own handler; SIGTERM is to do the same.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await execute_both(plan, folder, tell, families)
+
+
+def _report(
+    folder: Path, plan: Plan, header: Mapping[str, object], histories: Mapping[Family, History]
+) -> RunFindings:
+    started, versions = header["started_unix_ns"], header["versions"]
+    assert isinstance(started, int)
+    assert isinstance(versions, dict)
+    findings = analyse_run(
+        RunHeader(
+            name=plan.name,
+            title=plan.title,
+            question=plan.question,
+            seed=plan.seed,
+            started_unix_ns=started,
+            versions=versions,
+            again=str(header["again"]),
+            expectations=plan.expectations,
+            folder=str(folder),
+        ),
+        {family.value: history for family, history in histories.items()},
+        time.perf_counter,
+    )
+    run_directory.write_reports(folder, findings)
+    return findings
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "replication": version("replication"),
+        "python": platform.python_version(),
+        "grpcio": version("grpcio"),
+        "platform": platform.platform(),
+    }
+
+
+def _write_json(path: Path, record: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")

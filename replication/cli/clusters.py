@@ -1,0 +1,200 @@
+"""Clusters to try by hand: started, looked at, stopped."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from replication.cli.options import format_option, runs_option
+from replication.errors import ConfigError
+from replication.protocol import Family
+
+if TYPE_CHECKING:
+    from replication.cluster.detached import Detached
+    from replication.v1.control_pb2 import NodeStatus, StatusResponse
+
+UP = "up"
+
+
+def find_cluster(runs: Path, name: str | None) -> "Detached":
+    """Return the cluster of this name, or the only one that is up; raise ConfigError."""
+    from replication.cluster.detached import list_states
+
+    alive = [state for state in list_states(runs / UP) if state.alive]
+    names = ", ".join(state.name for state in alive)
+    if name is None and len(alive) == 1:
+        return alive[0]
+    for state in alive:
+        if state.name == name:
+            return state
+    if not alive:
+        raise ConfigError([f"no cluster is up in {runs / UP}; start one: replication up raft"])
+    if name is None:
+        raise ConfigError([f"several clusters are up: {names}; say which with --cluster"])
+    raise ConfigError([f"no cluster {name!r} is up; there is {names}"])
+
+
+@click.command("up")
+@click.argument("backend")
+@click.option("--name", help="Of the cluster; the backend's name if not given.")
+@click.option("--nodes", type=click.IntRange(1, 51), default=5, show_default=True)
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SETTING=VALUE", help="A setting of the backend."
+)
+@click.option(
+    "--sync",
+    type=click.Choice(["always", "off"]),
+    default="always",
+    show_default=True,
+    help="Whether writes are synced to disk before they count.",
+)
+@runs_option
+def up_command(
+    backend: str, name: str | None, nodes: int, overrides: tuple[str, ...], sync: str, runs: Path
+) -> None:
+    """Start a cluster of BACKEND on this machine and leave it running.
+
+    BACKEND is raft, dynamo, or module:attribute. The data stay in runs/up/NAME for the next time.
+
+    \b
+    $ replication up dynamo --set w=1 --set r=1
+    dynamo is up: 5 nodes
+    n1  127.0.0.1:41873
+    ...
+    $ replication kv put color blue
+    $ replication down
+    """
+    from replication.cluster.detached import up
+    from replication.cluster.launcher import ClusterSpec
+    from replication.plan import BackendChoice, find_backend
+    from replication.plan.overrides import apply_overrides
+    from replication.plan.problems import Problems
+    from replication.plan.settings import read_settings
+
+    found = find_backend(backend)
+    name = name or found.backend.name
+    problems = Problems("up")
+    settings = read_settings(
+        found.backend, apply_overrides({}, overrides), (found.backend.name,), nodes, problems
+    )
+    problems.raise_if_any()
+    state = up(
+        name,
+        ClusterSpec(
+            nodes=tuple(f"n{number}" for number in range(1, nodes + 1)),
+            backend=BackendChoice(backend, found.path, settings),
+            family=found.backend.family,
+            folder=runs / UP / name,
+            sync=sync,
+        ),
+    )
+    click.echo(f"{name} is up: {nodes} nodes. {found.backend.promise(settings)}")
+    for node, address in state.endpoints.items():
+        click.echo(f"{node:4} {address}  pid {state.pids[node]}")
+
+
+@click.command("down")
+@click.argument("name", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every cluster that is up.")
+@runs_option
+def down_command(name: str | None, everything: bool, runs: Path) -> None:
+    """Stop the cluster NAME (may be left out when only one is up); its data stay.
+
+    \b
+    $ replication down
+    raft is down
+    """
+    from replication.cluster.detached import down, list_states
+
+    states = list(list_states(runs / UP)) if everything else [find_cluster(runs, name)]
+    for state in states:
+        words = "is down" if down(state) else "was gone already"
+        click.echo(f"{state.name} {words}")
+
+
+@click.command("status")
+@click.argument("name", required=False)
+@runs_option
+@format_option("text", "json")
+def status_command(name: str | None, runs: Path, output: str) -> None:
+    """Show what each node of a cluster believes: role, term, leader, positions in the log.
+
+    \b
+    $ replication status
+    raft (runs/up/raft)
+    node  role      term  leader  commit  applied  keys  pid
+    n1    follower     1  n3           7        7     3  4711
+    ...
+    """
+    state = find_cluster(runs, name)
+    statuses = asyncio.run(_statuses(state))
+    if output == "json":
+        from google.protobuf.json_format import MessageToDict
+
+        record = {
+            node: MessageToDict(answer, preserving_proto_field_name=True)
+            for node, answer in statuses.items()
+        }
+        click.echo(json.dumps(record, indent=2))
+        return
+    click.echo(f"{state.name} ({state.folder})")
+    _print_table(state, statuses)
+
+
+async def _statuses(state: "Detached") -> "dict[str, StatusResponse]":
+    from replication.cluster.control import Control
+
+    control = Control(state.endpoints, state.secret)
+    try:
+        return await control.statuses(state.endpoints)
+    finally:
+        await control.close()
+
+
+def _print_table(state: "Detached", statuses: "dict[str, StatusResponse]") -> None:
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, pad_edge=False)
+    columns = _COLUMNS[state.family]
+    for title in ("node", *columns, "pid"):
+        table.add_column(title)
+    for node in state.endpoints:
+        answer = statuses.get(node)
+        if answer is None:
+            table.add_row(node, "does not answer")
+        else:
+            cells = [str(show(answer.status)) for show in columns.values()]
+            table.add_row(node, *cells, str(answer.host.pid))
+    Console().print(table)
+
+
+def _role(status: "NodeStatus") -> str:
+    from replication.v1 import event_pb2
+
+    return event_pb2.Role.Name(status.role).removeprefix("ROLE_").lower().replace("_", "-")
+
+
+def _alive(status: "NodeStatus") -> str:
+    return f"{sum(peer.alive for peer in status.peers)} of {len(status.peers)} peers"
+
+
+_COLUMNS: "dict[Family, dict[str, Callable[[NodeStatus], object]]]" = {
+    Family.LEADER: {
+        "role": _role,
+        "term": lambda status: status.term,
+        "leader": lambda status: status.leader or "unknown",
+        "commit": lambda status: status.commit_index,
+        "applied": lambda status: status.applied_index,
+        "keys": lambda status: status.keys,
+    },
+    Family.LEADERLESS: {
+        "role": _role,
+        "sees alive": _alive,
+        "keys": lambda status: status.keys,
+    },
+}

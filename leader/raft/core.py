@@ -1,0 +1,368 @@
+"""The Raft core: what comes in, which role it concerns, and the changes of role (Raft figure 4).
+
+                    times out                  would win               wins
+    Follower ──────────────────▶ pre-candidate ────────▶ candidate ────────▶ leader
+       ▲  ▲                         │    ▲                  │ │                │
+       │  └──── would not win ──────┘    └──── times out ───┘ │                │
+       └───── a higher term, or the leader of this term ──────┴────────────────┘
+                                       (a leader also: no majority in an election timeout)
+
+A role's own work is in its module: ``following``, ``election``, ``leading``.
+"""
+
+from collections.abc import Iterable
+from random import Random
+from typing import ClassVar
+
+from google.protobuf.message import Message
+
+from leader.raft import election, following
+from leader.raft.election import Candidacy
+from leader.raft.leading import Leader
+from leader.raft.log import Term
+from leader.raft.quorum import Tally
+from leader.raft.replica import Replica
+from leader.raft.settings import DefaultRead, RaftSettings
+from leader.v1 import raft_pb2
+from replication.errors import InvalidRequest, NotLeader, Overloaded
+from replication.protocol import (
+    Effect,
+    Instant,
+    Membership,
+    NodeId,
+    Request,
+    RequestId,
+    Saved,
+)
+from replication.v1 import control_pb2, event_pb2, storage_pb2
+
+
+class RaftCore:
+    """One node of a Raft cluster; implements ``replication.protocol.Core``."""
+
+    leader_type: ClassVar[type[Leader]] = Leader
+
+    def __init__(self, membership: Membership, settings: RaftSettings, rng: Random) -> None:
+        self.replica = Replica(membership, settings)
+        self._settings = settings
+        self._rng = rng
+        self._now_ns = 0
+        # At most one of the two is set; with neither the node is a follower.
+        self.leader: Leader | None = None
+        self.candidacy: Candidacy | None = None
+        self._known_leader: NodeId = ""
+        self._leader_heard_ns: int | None = None  # last word of the leader of the present term
+        self._last_contact_ns = 0  # last word of any leader, or the start of the node
+        self._election_due_ns = 0
+        self._peer_heard_ns: dict[NodeId, int] = {}
+        self._told: event_pb2.RoleChanged | None = None
+
+    # The seam.
+
+    def start(self, now: Instant, saved: Saved) -> list[Effect]:
+        """See ``Core``. Raises CorruptStore when the saved state contradicts itself."""
+        self._now_ns = now.monotonic_ns
+        self.replica.load(saved)
+        self._last_contact_ns = self._now_ns
+        self._restart_election_timer()
+        if self.replica.term == 0:
+            # No leader can be disturbed that this node has ever heard of: a new cluster need not
+            # wait as long as one whose leader fell silent. Spread all the same (Raft §5.2).
+            self._election_due_ns = self._now_ns + self._rng.randrange(
+                self._settings.heartbeat_ns, self._settings.election_timeout_min_ns
+            )
+        self._tell_role()
+        return self.replica.take_effects()
+
+    def receive(self, now: Instant, sender: NodeId, message: Message) -> list[Effect]:
+        """See ``Core``. What comes from a stranger is ignored: it has no vote and no log."""
+        assert isinstance(message, raft_pb2.RaftMessage), "the host delivers the backend's messages"
+        self._now_ns = now.monotonic_ns
+        if sender in self.replica.voters and sender != self.replica.node:
+            self._peer_heard_ns[sender] = self._now_ns
+            self._receive(sender, message)
+        return self.replica.take_effects()
+
+    def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
+        """See ``Core``."""
+        self._now_ns = now.monotonic_ns
+        body = request.body
+        if isinstance(body, storage_pb2.GetRequest):
+            self._submit_read(request_id, body, request.deadline_ns)
+        elif body.consistency == storage_pb2.CONSISTENCY_LOCAL:
+            refusal = InvalidRequest("LOCAL is a level of reads; every write is linearizable")
+            self.replica.reply(request_id, refusal)
+        else:
+            leader = self._leader_for(request_id, request.deadline_ns)
+            if leader is not None:
+                leader.submit_write(request_id, body, request.deadline_ns)
+        return self.replica.take_effects()
+
+    def wake(self, now: Instant) -> list[Effect]:
+        """See ``Core``."""
+        self._now_ns = now.monotonic_ns
+        if self.leader is not None:
+            self.leader.expire(self._now_ns)
+            self._check_quorum()
+        elif self._now_ns >= self._election_due_ns:
+            self._campaign(pre_vote=self._settings.pre_vote)
+        elif self.candidacy is not None and self._now_ns >= self.candidacy.repeat_due_ns:
+            self.candidacy.request(self._now_ns)
+        return self.replica.take_effects()
+
+    def wake_at(self) -> int | None:
+        """See ``Core``."""
+        if self.leader is not None:
+            return self.leader.due_ns()
+        if self.candidacy is not None:
+            return min(self._election_due_ns, self.candidacy.repeat_due_ns)
+        return self._election_due_ns
+
+    def flush(self, now: Instant) -> list[Effect]:
+        """See ``Core``. Everything that a leader sends leaves from here."""
+        self._now_ns = now.monotonic_ns
+        if self.leader is not None:
+            self.leader.flush(self._now_ns)
+        return self.replica.take_effects()
+
+    def status(self) -> control_pb2.NodeStatus:
+        """See ``Core``. ``alive`` means heard from within an election timeout of the last input."""
+        replica = self.replica
+        followers = self.leader.followers if self.leader is not None else {}
+        peers = []
+        for peer in replica.peers:
+            heard_ns = self._peer_heard_ns.get(peer)
+            status = control_pb2.PeerStatus(node=peer)
+            status.alive = (
+                heard_ns is not None
+                and self._now_ns - heard_ns < self._settings.election_timeout_max_ns
+            )
+            if peer in followers:
+                status.match_index = followers[peer].match_index
+                status.next_index = followers[peer].next_index
+            peers.append(status)
+        return control_pb2.NodeStatus(
+            node=replica.node,
+            backend="raft",
+            role=self._role(),
+            serving=bool(self._known_leader),
+            term=replica.term,
+            leader=self._known_leader,
+            last_index=replica.log.last_index,
+            commit_index=replica.commit_index,
+            applied_index=replica.machine.applied_index,
+            peers=peers,
+            keys=len(replica.machine),
+            counters=replica.counters.as_dict(),
+        )
+
+    def contents(self) -> Iterable[control_pb2.KeyContents]:
+        """See ``Core``: what this node has applied."""
+        for key, version in self.replica.machine.items():
+            bare = storage_pb2.Version(tombstone=version.tombstone, write_id=version.write_id)
+            yield control_pb2.KeyContents(key=key, owners=self.replica.voters, versions=[bare])
+
+    # Requests.
+
+    def _submit_read(
+        self, request_id: RequestId, body: storage_pb2.GetRequest, deadline_ns: int
+    ) -> None:
+        local = body.consistency == storage_pb2.CONSISTENCY_LOCAL or (
+            body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED
+            and self._settings.default_read is DefaultRead.LOCAL
+        )
+        if local:
+            self.replica.reply(request_id, self.replica.read(body.key))
+            return
+        leader = self._leader_for(request_id, deadline_ns)
+        if leader is not None:
+            leader.submit_read(request_id, body.key, deadline_ns)
+
+    def _leader_for(self, request_id: RequestId, deadline_ns: int) -> Leader | None:
+        """Return the leadership of this node; without it the request is refused here."""
+        if self.leader is not None:
+            # A leader that was paused may learn of it from its clock before it hears from others:
+            # what it refuses now did certainly not happen.
+            self._check_quorum()
+        if self.leader is None:
+            self.replica.counters.redirects += 1
+            error = NotLeader(self._known_leader, self.replica.term)
+            self.replica.reply(request_id, error)
+        elif deadline_ns <= self._now_ns:
+            late = Overloaded("the deadline passed before the node came to the request")
+            self.replica.reply(request_id, late)
+        else:
+            return self.leader
+        return None
+
+    # Messages.
+
+    def _receive(self, sender: NodeId, message: raft_pb2.RaftMessage) -> None:
+        kind = message.WhichOneof("kind")
+        if kind == "request_vote":
+            self._on_request_vote(sender, message.term, message.request_vote)
+            return
+        if message.term > self.replica.term:
+            # Only a leader appends, so this also tells who leads.
+            self._become_follower(message.term, sender if kind == "append_entries" else "")
+        elif message.term < self.replica.term:
+            if kind == "append_entries":
+                following.refuse(self.replica, sender, message.append_entries)
+            return
+        match kind:
+            case "append_entries":
+                self._on_append_entries(sender, message.append_entries)
+            case "append_entries_result":
+                if self.leader is not None:
+                    self.leader.answered(self._now_ns, sender, message.append_entries_result)
+            case "request_vote_result":
+                if self.candidacy is not None:
+                    self.candidacy.answered(sender, message.request_vote_result)
+                    self._count_votes()
+
+    def _on_append_entries(self, sender: NodeId, append: raft_pb2.AppendEntries) -> None:
+        assert self.leader is None, "a term has one leader at most (Raft §5.2)"
+        assert self._known_leader in ("", sender), "a term has one leader at most (Raft §5.2)"
+        self._leader_heard_ns = self._last_contact_ns = self._now_ns
+        if self._known_leader != sender or self.candidacy is not None:
+            self._become_follower(self.replica.term, sender)
+        self._election_due_ns = self._now_ns + self._election_timeout_ns
+        following.follow(self.replica, sender, append)
+
+    def _on_request_vote(
+        self, candidate: NodeId, sender_term: Term, request: raft_pb2.RequestVote
+    ) -> None:
+        replica = self.replica
+        if self._hears_leader() and (request.pre_vote or self._settings.check_quorum):
+            # Dissertation §4.2.3: who cannot hear the leader must not depose it for those who can.
+            # The term is not taken over either. A pre-candidate is told, so that it gives up.
+            if request.pre_vote:
+                election.cast(replica, candidate, request, granted=False)
+            return
+        vote = ""
+        if sender_term > replica.term:
+            # One write for both: the new term and the vote in it.
+            if not request.pre_vote and replica.log.is_up_to_date(
+                request.last_log_index, request.last_log_term
+            ):
+                vote = candidate
+            self._become_follower(sender_term, "", vote)
+        if request.campaign_term < replica.term:
+            granted = False
+        elif request.pre_vote:
+            granted = request.campaign_term > replica.term and election.may_vote(
+                replica, candidate, request
+            )
+        else:
+            granted = election.may_vote(replica, candidate, request)
+            if granted:
+                self._vote_for(candidate)
+        election.cast(replica, candidate, request, granted)
+
+    def _vote_for(self, candidate: NodeId) -> None:
+        assert self.leader is None, "a leader has voted for itself"
+        if not self.replica.vote:
+            self.replica.set_term(self.replica.term, candidate)
+        if self.candidacy is not None:
+            self._become_follower(self.replica.term, "")
+        # Raft §5.2: only a granted vote postpones the own candidacy, a request does not.
+        self._restart_election_timer()
+
+    def _hears_leader(self) -> bool:
+        """Return whether this node leads, or heard from its leader within an election timeout."""
+        if self.leader is not None:
+            return self.leader.has_quorum(self._now_ns)
+        heard_ns = self._leader_heard_ns
+        return (
+            heard_ns is not None
+            and self._now_ns - heard_ns < self._settings.election_timeout_min_ns
+        )
+
+    # Changes of role.
+
+    def _become_follower(self, term: Term, leader: NodeId, vote: NodeId = "") -> None:
+        replica = self.replica
+        if self.leader is not None:
+            self.leader.step_down(leader, term)
+            self._last_contact_ns = self._now_ns  # with itself
+        if self.leader is not None or self.candidacy is not None:
+            self.leader = self.candidacy = None
+            self._restart_election_timer()
+        if term > replica.term:
+            replica.set_term(term, vote)
+        if leader != self._known_leader:
+            self._known_leader = leader
+            self._leader_heard_ns = self._now_ns if leader else None
+        self._tell_role()
+
+    def _campaign(self, pre_vote: bool) -> None:
+        replica = self.replica
+        if not pre_vote:
+            replica.set_term(replica.term + 1, replica.node)
+            replica.counters.elections += 1
+        else:
+            replica.counters.pre_votes += 1
+        self._known_leader = ""
+        self._leader_heard_ns = None
+        self.candidacy = Candidacy(replica, pre_vote, self._now_ns)
+        self._restart_election_timer()
+        started = event_pb2.ElectionStarted(
+            term=self.candidacy.campaign_term,
+            pre_vote=pre_vote,
+            silence_ns=self._now_ns - self._last_contact_ns,
+        )
+        replica.observe(event_pb2.Event(election_started=started))
+        self._tell_role()
+        self.candidacy.request(self._now_ns)
+        self._count_votes()
+
+    def _count_votes(self) -> None:
+        candidacy = self.candidacy
+        assert candidacy is not None, "only a candidate counts votes"
+        match candidacy.tally():
+            case Tally.WON if candidacy.pre_vote:
+                self._campaign(pre_vote=False)
+            case Tally.WON:
+                self._become_leader()
+            case Tally.LOST:
+                self._become_follower(self.replica.term, "")
+
+    def _become_leader(self) -> None:
+        self.candidacy = None
+        self.leader = self.leader_type(self.replica, self._now_ns)
+        self._known_leader = self.replica.node
+        self._tell_role()
+
+    def _check_quorum(self) -> None:
+        assert self.leader is not None, "only a leader counts on followers"
+        if not self.leader.has_quorum(self._now_ns):
+            self._become_follower(self.replica.term, "")
+
+    def _restart_election_timer(self) -> None:
+        self._election_timeout_ns = self._rng.randrange(
+            self._settings.election_timeout_min_ns, self._settings.election_timeout_max_ns
+        )
+        self._election_due_ns = self._now_ns + self._election_timeout_ns
+
+    def _role(self) -> event_pb2.Role.ValueType:
+        if self.leader is not None:
+            return event_pb2.ROLE_LEADER
+        if self.candidacy is None:
+            return event_pb2.ROLE_FOLLOWER
+        if self.candidacy.pre_vote:
+            return event_pb2.ROLE_PRE_CANDIDATE
+        return event_pb2.ROLE_CANDIDATE
+
+    def _tell_role(self) -> None:
+        """Observe the role if it, the term or the known leader is another than last told."""
+        state = event_pb2.RoleChanged(
+            role=self._role(), term=self.replica.term, leader=self._known_leader
+        )
+        if state != self._told:
+            self._told = state
+            self.replica.observe(event_pb2.Event(role_changed=state))
+
+
+def create(membership: Membership, settings: RaftSettings, rng: Random) -> RaftCore:
+    """Make a node of a cluster; see ``Backend.create``."""
+    return RaftCore(membership, settings, rng)

@@ -1,0 +1,253 @@
+"""The safety properties of Raft (figure 3 of the paper), checked at every step of a simulation.
+
+Everything is incremental: a step is looked at where it changed something, so a simulation with
+these checks stays fast. What a node has decided but not yet let anybody hear of (it is waiting for
+its disk) may be forgotten in a crash without harm: votes, leaderships and commits count from the
+moment they are *released*, entries from the moment they are in memory.
+
+A broken property raises AssertionError with the property's name, the nodes and the places.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from leader.raft.core import RaftCore
+from leader.raft.log import Index, Term
+from leader.raft.settings import RaftSettings
+from leader.v1 import raft_pb2
+from replication.errors import OperationError
+from replication.protocol import (
+    Core,
+    Effect,
+    NodeId,
+    Observe,
+    StorageRequest,
+    StorageResponse,
+)
+
+# What others may rely on once it has left the node: term, vote, whether it leads, commit index, and
+# index and term of the last entry.
+Token: TypeAlias = tuple[Term, NodeId, bool, Index, Index, Term]
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was seen of one life of one node."""
+
+    checked_index: Index = 0  # entries up to here are registered
+    truncated: int = 0
+    led_term: Term = 0  # the term in which it was last seen to lead
+    truncated_then: int = 0
+    told: Token | None = None  # the last one
+
+
+@dataclass(slots=True)
+class _Entry:
+    data: bytes
+    previous_term: Term
+    node: NodeId  # where it was first seen
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of one node for ever, crashes included."""
+
+    term: Term = 0
+    votes: dict[Term, NodeId] = field(default_factory=dict)
+    committed: Index = 0
+    last: tuple[Index, Term] = (0, 0)  # the last entry that was durable and let out
+
+
+class RaftInvariants:
+    """All properties of one cluster; fulfils ``replication.simulation.watching.Watcher``."""
+
+    def __init__(self, nodes: Sequence[NodeId]) -> None:
+        self._seen = {node: _Seen() for node in nodes}
+        self._known = {node: _Known() for node in nodes}
+        self._leaders: dict[Term, NodeId] = {}
+        self._newest_leader: tuple[Term, NodeId, RaftCore] | None = None
+        self._entries: dict[tuple[Index, Term], _Entry] = {}
+        # By index from 1: the entry, and the term of the node that first released its commit.
+        self._committed: list[tuple[bytes, Term]] = []
+
+    def started(self, node: NodeId, core: Core) -> None:
+        """A life begins: nothing that was let out may be missing."""
+        assert isinstance(core, RaftCore), "these are the invariants of RaftCore"
+        self._seen[node] = _Seen()
+        known, replica = self._known[node], core.replica
+        assert replica.term >= known.term, (
+            f"Terms do not go back (Raft §5.1): {node} had told term {known.term} and restarted "
+            f"in term {replica.term}"
+        )
+        vote = known.votes.get(replica.term, replica.vote)
+        assert vote in ("", replica.vote), (
+            f"Votes are durable (Raft §5.2): {node} voted for {vote} in term {replica.term} "
+            f"and has forgotten it in a restart"
+        )
+        index, term = known.last
+        log = replica.log
+        # Entries of a later term may have taken its place in a commit that nobody heard of yet.
+        assert log.matches(index, term) or log.last_term > term, (
+            f"Entries are durable before they are answered (Raft figure 2): {node} had let out "
+            f"entry {index} of term {term}, and its log ends at {log.last_index} of term "
+            f"{log.last_term} after a restart"
+        )
+
+    def submitted(self, node: NodeId, body: StorageRequest) -> None:
+        """Requests are of no concern here."""
+
+    def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Token | None:
+        """Check the log; return what is to be checked when it has left the node."""
+        assert isinstance(core, RaftCore), "these are the invariants of RaftCore"
+        replica = core.replica
+        log = replica.log
+        seen = self._seen[node]
+        leads = core.leader is not None
+        truncated = replica.counters.truncated_entries
+        if truncated != seen.truncated:
+            seen.truncated = truncated
+            _only_conflicts_cut(node, core, effects)
+            # Where it was cut is not known here; what is committed cannot be it.
+            seen.checked_index = min(seen.checked_index, replica.commit_index)
+        if leads:
+            if seen.led_term != replica.term:
+                seen.led_term, seen.truncated_then = replica.term, truncated
+            assert seen.truncated_then == truncated, (
+                f"Leader Append-Only (Raft §5.3): {node} cut its log while it led "
+                f"term {replica.term}"
+            )
+        last_index = log.last_index
+        if seen.checked_index < last_index:
+            self._register(node, core, seen.checked_index + 1, last_index)
+        seen.checked_index = last_index
+        commit_index = replica.commit_index
+        told = (replica.term, replica.vote, leads, commit_index, last_index, log.last_term)
+        if told == seen.told:
+            return None
+        seen.told = told
+        return told
+
+    def released(self, node: NodeId, core: Core, token: object) -> None:
+        """Check a vote, a leadership and commits that others may hear of from now on."""
+        assert isinstance(core, RaftCore), "these are the invariants of RaftCore"
+        assert isinstance(token, tuple), "the token is what stepped returned"
+        term, vote, leads, commit_index, last_index, last_term = token
+        known = self._known[node]
+        known.last = (last_index, last_term)
+        assert term >= known.term, (
+            f"Terms do not go back (Raft §5.1): {node} was in term {known.term} and is in {term}"
+        )
+        known.term = term
+        if vote:
+            first = known.votes.setdefault(term, vote)
+            assert first == vote, (
+                f"One vote per term (Raft §5.2): {node} voted for {first} and for {vote} "
+                f"in term {term}"
+            )
+        if leads:
+            self._leads(node, core, term)
+        if commit_index > known.committed:
+            self._commits(node, core, term, known.committed + 1, commit_index)
+            known.committed = commit_index
+
+    def replied(
+        self, node: NodeId, body: StorageRequest, result: StorageResponse | OperationError
+    ) -> None:
+        """Replies are judged by the history's checks."""
+
+    def stopped(self, node: NodeId, wiped: bool) -> None:
+        """A node whose disk is gone owes nothing from before; the others still do."""
+        if wiped:
+            self._known[node] = _Known()
+
+    def _register(self, node: NodeId, core: RaftCore, first: Index, last: Index) -> None:
+        """Log Matching, by induction: an entry is known by index and term, and its predecessor
+        has one term. Then all entries before it are equal too (Raft §5.3)."""
+        log, entries = core.replica.log, self._entries
+        previous_term = log.term_at(first - 1)
+        for index in range(first, last + 1):
+            term, data = log.term_at(index), log.data_at(index)
+            known = entries.get((index, term))
+            if known is None:
+                entries[index, term] = _Entry(data, previous_term, node)
+            else:
+                assert known.previous_term == previous_term, (
+                    f"Log Matching (Raft §5.3): {known.node} and {node} hold entry {index} of "
+                    f"term {term}, but before it one of term {known.previous_term} and "
+                    f"one of term {previous_term}"
+                )
+                assert known.data is data or known.data == data, (
+                    f"Log Matching (Raft §5.3): entry {index} of term {term} differs between "
+                    f"{known.node} ({_words(known.data)}) and {node} ({_words(data)})"
+                )
+            previous_term = term
+
+    def _leads(self, node: NodeId, core: RaftCore, term: Term) -> None:
+        first = self._leaders.get(term)
+        if first == node:
+            return
+        assert first is None, (
+            f"Election Safety (Raft §5.2): {first} and {node} both lead term {term}"
+        )
+        self._leaders[term] = node
+        if self._newest_leader is None or self._newest_leader[0] < term:
+            self._newest_leader = (term, node, core)
+        for index, (_, committed_term) in enumerate(self._committed, 1):
+            # Leaderships may be released late, when later terms have committed more.
+            if committed_term < term:
+                self._holds_committed(node, core, term, index)
+
+    def _commits(self, node: NodeId, core: RaftCore, term: Term, first: Index, last: Index) -> None:
+        log, committed = core.replica.log, self._committed
+        newest = self._newest_leader
+        for index in range(first, last + 1):
+            data = log.data_at(index)
+            if index <= len(committed):
+                expected = committed[index - 1][0]
+                assert expected is data or expected == data, (
+                    f"State Machine Safety (Raft §5.4.3): entry {index} was committed as "
+                    f"{_words(expected)}, and {node} applies {_words(data)}"
+                )
+                continue
+            committed.append((data, term))
+            if newest is not None and newest[0] > term:
+                # Committed in an older term than that of a leader which exists already.
+                self._holds_committed(newest[1], newest[2], newest[0], index)
+
+    def _holds_committed(self, node: NodeId, core: RaftCore, term: Term, index: Index) -> None:
+        log, expected = core.replica.log, self._committed[index - 1][0]
+        held = log.data_at(index) if index <= log.last_index else None
+        assert held is expected or held == expected, (
+            f"Leader Completeness (Raft §5.4.3): {node} leads term {term}, and at index {index} "
+            f"it holds {_words(held)} where {_words(expected)} was committed"
+        )
+
+
+def _only_conflicts_cut(node: NodeId, core: RaftCore, effects: Sequence[Effect]) -> None:
+    """Check that another entry came in the place of each that was dropped first."""
+    for effect in effects:
+        if not isinstance(effect, Observe) or not effect.event.HasField("log_truncated"):
+            continue
+        from_index = effect.event.log_truncated.from_index
+        assert core.replica.log.last_index >= from_index, (
+            f"Only a conflict cuts a log (Raft figure 2): {node} dropped its entries from index "
+            f"{from_index} on, and nothing came in their place"
+        )
+
+
+def _words(data: bytes | None) -> str:
+    if data is None:
+        return "nothing"
+    entry = raft_pb2.Entry.FromString(data)
+    kind = entry.WhichOneof("command")
+    if kind is None:
+        return f"a no-op of term {entry.term}"
+    command = getattr(entry, kind)
+    write_id = f"{command.write_id.client_id}:{command.write_id.sequence}"
+    return f"{kind} {command.key} ({write_id}) of term {entry.term}"
+
+
+def invariants(settings: RaftSettings, nodes: tuple[NodeId, ...]) -> RaftInvariants:
+    """Return the watcher of one simulated cluster."""
+    return RaftInvariants(nodes)

@@ -1,0 +1,84 @@
+"""What a user may set about a Raft cluster, with the bounds and the reasons."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from replication.protocol import SETTINGS_CONFIG
+
+# An election timeout below this many heartbeats takes one or two lost messages for a dead leader.
+HEARTBEATS_PER_ELECTION_TIMEOUT_MIN = 3
+
+
+class DefaultRead(StrEnum):
+    """The consistency of a read that does not ask for one."""
+
+    LINEARIZABLE = "linearizable"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True)
+class RaftSettings:
+    """The settings of a Raft cluster; all nodes of a cluster have the same ones.
+
+    An election timeout is drawn anew for every wait, uniformly from
+    ``[election_timeout_min, election_timeout_max)`` (Raft §5.2). A leader that has not heard from a
+    majority for ``election_timeout_min`` steps down (``check_quorum``, dissertation §6.2), and a
+    node that has heard from its leader within it refuses to vote (§4.2.3). ``pre_vote`` asks for
+    support before it burns a term (§9.6).
+
+    ``append_entries_max`` and ``append_bytes_max`` bound one AppendEntries message (a single larger
+    entry still goes, alone), ``inflight_appends_max`` how many of them with entries may be
+    unanswered per follower. ``uncommitted_entries_max`` bounds what a leader takes in without
+    having it committed; past it writes are refused with Overloaded.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = SETTINGS_CONFIG
+
+    heartbeat_ns: int = 50_000_000
+    election_timeout_min_ns: int = 300_000_000
+    election_timeout_max_ns: int = 600_000_000
+    pre_vote: bool = True
+    check_quorum: bool = True
+    default_read: DefaultRead = DefaultRead.LINEARIZABLE
+    append_entries_max: int = 1024
+    append_bytes_max: int = 1024 * 1024
+    inflight_appends_max: int = 16
+    uncommitted_entries_max: int = 65_536
+
+    def problems(self, members: int) -> Iterable[str]:
+        """Yield what does not fit together, both values named."""
+        for name in (
+            "heartbeat_ns",
+            "append_entries_max",
+            "append_bytes_max",
+            "inflight_appends_max",
+            "uncommitted_entries_max",
+        ):
+            value = getattr(self, name)
+            if value < 1:
+                yield f"{name.removesuffix('_ns')} is {value}, expected at least 1"
+        needed_ns = HEARTBEATS_PER_ELECTION_TIMEOUT_MIN * self.heartbeat_ns
+        if self.election_timeout_min_ns < needed_ns:
+            yield (
+                f"election_timeout_min is {_ms(self.election_timeout_min_ns)}, expected at least "
+                f"{HEARTBEATS_PER_ELECTION_TIMEOUT_MIN} x heartbeat = {_ms(needed_ns)}"
+            )
+        if self.election_timeout_max_ns <= self.election_timeout_min_ns:
+            yield (
+                f"election_timeout_max is {_ms(self.election_timeout_max_ns)}, expected more than "
+                f"election_timeout_min = {_ms(self.election_timeout_min_ns)}"
+            )
+
+
+def promise(settings: Any) -> str:
+    """Return in one sentence what a cluster with these settings guarantees."""
+    writes = "an acknowledged write survives the loss of any minority of the nodes"
+    if settings.default_read is DefaultRead.LINEARIZABLE:
+        return f"Reads and writes are linearizable, and {writes}."
+    return f"Writes are linearizable, reads may be stale, and {writes}."
+
+
+def _ms(duration_ns: int) -> str:
+    return f"{duration_ns / 1e6:g}ms"

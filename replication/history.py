@@ -181,7 +181,7 @@ class History:
     load_start_ns: int
     measure_start_ns: int  # load_start_ns + warm-up
     load_end_ns: int
-    heal_ns: int  # when the last fault was healed
+    heal_ns: int  # when all faults were healed and the load had ended
     settle_end_ns: int
     single_register: bool  # the backend promises one order per key
     wall_start_ns: int = 0  # Unix time of time 0

@@ -274,13 +274,15 @@ class _Side:
 
     def _healed_ns(self) -> int:
         assert self._nemesis is not None, "the load came first"
-        return self._nemesis.healed_ns or self.history.load_end_ns
+        return max(self._nemesis.healed_ns or 0, self.history.load_end_ns)
 
     def _finish(self) -> None:
         """Fill in what is known whichever way the run ended."""
         history = self.history
         if self._driver is not None:
             history.operations = self._driver.operations
+        # A run that is cut short has no load after its end.
+        history.load_end_ns = min(history.load_end_ns, self._now_ns())
         if self._nemesis is not None:
             history.faults = sorted(self._nemesis.records, key=lambda record: record.number)
             self.resolved = self._nemesis.resolved

@@ -25,6 +25,7 @@ deadline of a request itself (``Request.deadline_ns``) and answers in time with 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from random import Random
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -271,11 +272,11 @@ def load_backend(name: str) -> Backend:
 
     Raises ConfigError with what exists when there is no such backend.
     """
-    from importlib import import_module
-    from importlib.metadata import entry_points
-
     path = name
     if ":" not in name:
+        # A node is told the path and does not pay for the scan.
+        from importlib.metadata import entry_points
+
         found = {entry.name: entry.value for entry in entry_points(group="replication.backends")}
         if name not in found:
             raise ConfigError([f"no backend {name!r}; installed: {', '.join(sorted(found))}"])

@@ -1,0 +1,260 @@
+"""Streams to the peers: one frame outstanding, everything that queues up meanwhile in the next.
+
+A link never blocks the node and never keeps a message for long: what the peer does not take in time
+is dropped and counted, as the protocols allow. It never gives up either: a peer that comes back is
+found again within about a tenth of a second.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from random import Random
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from replication.host.config import MESSAGE_BYTES_MAX, SECRET_METADATA
+from replication.host.faults import Fault, Gate
+from replication.v1 import control_pb2, peer_pb2, peer_pb2_grpc
+
+log = logging.getLogger("replication.host")
+
+FRAME_BYTES = 1024 * 1024  # a frame is closed when it holds as much; one larger message goes alone
+QUEUE_BYTES_MAX = 16 * 1024 * 1024
+RETRY_SECONDS = 0.08  # between attempts to connect
+CONNECT_TIMEOUT_SECONDS = 1.0
+STALL_SECONDS = 0.5  # without an acknowledgement for this long the peer counts as unreachable
+
+_CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    # Each attempt to connect is a new channel with its own connection: gRPC's back-off, at least a
+    # second by default and shared by all channels to an address, never sees a second attempt.
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+    ("grpc.enable_http_proxy", 0),
+    # A peer that vanished without a word (another machine, later) is noticed in the end.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+_T = TypeVar("_T")
+_Stream = grpc.aio.StreamStreamCall[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse]
+
+
+# How a stream that broke shows itself, depending on what was being done with it at that moment:
+# grpc.aio raises InvalidStateError from a write on a call that has just finished.
+_BREAKS = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError, OSError)
+
+
+class Link:
+    """Everything between this node and one peer, both directions' faults and counters included."""
+
+    def __init__(self, node: str, peer: str, address: str, secret: str, rng: Random) -> None:
+        """Make the link; ``start`` connects it."""
+        self.peer = peer
+        self._node = node
+        self._address = address
+        self._metadata = grpc.aio.Metadata((SECRET_METADATA, secret))
+        self.outbound = Gate(rng)
+        self.inbound = Gate(rng)
+        self._queue: list[bytes] = []
+        self._queued_bytes = 0
+        self._more = asyncio.Event()
+        self._unreachable = False  # messages are dropped at once
+        self._accepted = False  # the peer has accepted the stream
+        self._task: asyncio.Task[None] | None = None
+        self.messages_sent = 0
+        self.bytes_sent = 0
+        self.frames_sent = 0
+        self.messages_received = 0
+        self.queue_dropped = 0
+
+    def start(self, failed: Callable[[BaseException], None]) -> None:
+        """Connect, and stay connected, until ``stop``; ``failed`` hears of a bug in here."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                failed(error)
+
+        self._task = asyncio.create_task(self._run(), name=f"link to {self.peer}")
+        self._task.add_done_callback(ended)
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    @property
+    def connected(self) -> bool:
+        """Return whether the peer takes messages, as far as this node knows."""
+        return self._accepted and not self._unreachable
+
+    def send(self, message: bytes) -> None:
+        """Queue a message for the next frame, or drop it. Never blocks."""
+        if self.outbound.fault is None:
+            self._enqueue(message)
+        else:
+            _pass(self.outbound, self._enqueue, message)
+
+    def deliver(self, accept: Callable[[str, Message], None], message: Message) -> None:
+        """Hand a message that came from the peer to ``accept``, when the fault lets it through."""
+        self.messages_received += 1
+        if self.inbound.fault is None:
+            accept(self.peer, message)
+        else:
+            _pass(self.inbound, lambda late: accept(self.peer, late), message)
+
+    def set_faults(self, outbound: Fault | None, inbound: Fault | None) -> None:
+        """Put other faults, or none, in force from the next message on.
+
+        A cut also takes what waits for the next frame. Messages that an earlier fault delays still
+        arrive when they are due.
+        """
+        self.outbound.fault = outbound
+        self.inbound.fault = inbound
+        if outbound is not None and outbound.loss >= 1:
+            self.outbound.dropped += len(self._queue)
+            self._clear()
+
+    def status(self) -> control_pb2.LinkStatus:
+        """Return the counters since the node started."""
+        return control_pb2.LinkStatus(
+            peer=self.peer,
+            messages_sent=self.messages_sent,
+            bytes_sent=self.bytes_sent,
+            frames_sent=self.frames_sent,
+            messages_received=self.messages_received,
+            outbound_dropped=self.outbound.dropped,
+            inbound_dropped=self.inbound.dropped,
+            delayed=self.outbound.delayed + self.inbound.delayed,
+            queue_dropped=self.queue_dropped,
+        )
+
+    def _enqueue(self, message: bytes) -> None:
+        if self._unreachable or self._queued_bytes + len(message) > QUEUE_BYTES_MAX:
+            self.queue_dropped += 1
+            return
+        self._queue.append(message)
+        self._queued_bytes += len(message)
+        self._more.set()
+
+    def _clear(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._more.clear()
+
+    def _lose_queue(self) -> None:
+        self.queue_dropped += len(self._queue)
+        self._clear()
+
+    def _next_frame(self) -> list[bytes]:
+        """Take from the queue what goes into the next frame, at least one message."""
+        if self._queued_bytes <= FRAME_BYTES:
+            frame = self._queue
+            self._queue = []
+            self._queued_bytes = 0
+        else:
+            size, count = len(self._queue[0]), 1
+            while size + len(self._queue[count]) <= FRAME_BYTES:
+                size += len(self._queue[count])
+                count += 1
+            frame = self._queue[:count]
+            del self._queue[:count]
+            self._queued_bytes -= size
+        if not self._queue:
+            self._more.clear()
+        return frame
+
+    async def _run(self) -> None:
+        while True:
+            async with grpc.aio.insecure_channel(self._address, _CHANNEL_OPTIONS) as channel:
+                try:
+                    await self._exchange(peer_pb2_grpc.PeerServiceStub(channel))
+                except _BREAKS as error:
+                    self._lost(error)
+            # What queued up during an attempt that failed is stale by the next one.
+            self._lose_queue()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def _exchange(self, stub: Any) -> None:
+        """Connect and send frames until the connection breaks; raises what broke it."""
+        stream: _Stream = stub.Exchange(metadata=self._metadata)
+        async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+            # The peer answers a stream it accepts with its metadata at once. A connection alone
+            # proves nothing: the kernel accepts it for a process that is stopped.
+            await stream.initial_metadata()
+        self._accepted = True
+        # A break while there is nothing to send is to be seen before the next message is.
+        stream.add_done_callback(lambda _: self._more.set())
+        number = 0
+        while not stream.done():
+            self._found()
+            await self._more.wait()
+            if not self._queue:
+                continue
+            number += 1
+            await self._send_frame(stream, number, self._next_frame())
+        raise ConnectionError(await stream.details() or "the peer ended the stream")
+
+    async def _send_frame(self, stream: _Stream, number: int, frame: list[bytes]) -> None:
+        """Send one frame and wait for its acknowledgement, however long that takes."""
+        request = peer_pb2.ExchangeRequest(
+            sender=self._node if number == 1 else "", frame=number, messages=frame
+        )
+        watch = asyncio.get_running_loop().call_later(STALL_SECONDS, self._stalled)
+        try:
+            await stream.write(request)
+            response = await stream.read()
+            if not isinstance(response, peer_pb2.ExchangeResponse):
+                raise ConnectionError("the peer ended the stream")
+            if response.frame != number:
+                raise ConnectionError(f"frame {response.frame} acknowledged, {number} was sent")
+        except BaseException:
+            self.queue_dropped += len(frame)
+            raise
+        finally:
+            watch.cancel()
+        self.frames_sent += 1
+        self.messages_sent += len(frame)
+        self.bytes_sent += sum(map(len, frame))
+
+    def _found(self) -> None:
+        if self._unreachable:
+            log.info("link=up peer=%s", self.peer)
+            self._unreachable = False
+
+    def _stalled(self) -> None:
+        if not self._unreachable:
+            log.info("link=stalled peer=%s", self.peer)
+            self._unreachable = True
+        self._lose_queue()
+
+    def _lost(self, error: Exception) -> None:
+        self._accepted = False
+        if not self._unreachable:
+            detail = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
+            log.info("link=down peer=%s detail=%r", self.peer, str(detail))
+            self._unreachable = True
+
+
+def _pass(gate: Gate, accept: Callable[[_T], None], message: _T) -> None:
+    """Apply the gate's fault: drop the message, or hand it on now or at its own due time."""
+    delay_ns = gate.verdict()
+    if delay_ns is None:
+        return
+    if delay_ns == 0:
+        accept(message)
+        return
+    gate.in_flight += 1
+    asyncio.get_running_loop().call_later(delay_ns / 1e9, _arrive, gate, accept, message)
+
+
+def _arrive(gate: Gate, accept: Callable[[_T], None], message: _T) -> None:
+    gate.in_flight -= 1
+    accept(message)

@@ -1,5 +1,9 @@
 """The safety properties of Raft (figure 3 of the paper), checked at every step of a simulation.
 
+Beside those of the figure: terms do not go back, a node votes once in a term, what was let out is
+durable, what a leader counts as stored is stored, only a conflict cuts a log, and a linearizable
+read sees every write that was acknowledged before it was asked (dissertation §6.4).
+
 Everything is incremental: a step is looked at where it changed something, so a simulation with
 these checks stays fast. What a node has decided but not yet let anybody hear of (it is waiting for
 its disk) may be forgotten in a crash without harm: votes, leaderships and commits count from the
@@ -13,8 +17,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from leader.raft.core import RaftCore
+from leader.raft.leading import Leader
 from leader.raft.log import Index, Term
-from leader.raft.settings import RaftSettings
+from leader.raft.settings import DefaultRead, RaftSettings
 from leader.v1 import raft_pb2
 from replication.errors import OperationError
 from replication.protocol import (
@@ -25,6 +30,7 @@ from replication.protocol import (
     StorageRequest,
     StorageResponse,
 )
+from replication.v1 import storage_pb2
 
 # What others may rely on once it has left the node: term, vote, whether it leads, commit index, and
 # index and term of the last entry.
@@ -62,9 +68,13 @@ class _Known:
 class RaftInvariants:
     """All properties of one cluster; fulfils ``replication.simulation.watching.Watcher``."""
 
-    def __init__(self, nodes: Sequence[NodeId]) -> None:
+    def __init__(self, settings: RaftSettings, nodes: Sequence[NodeId]) -> None:
+        self._default_read = settings.default_read
+        self._acknowledged_index: Index = 0  # the highest of a write that was acknowledged
+        self._read_floors: dict[tuple[NodeId, int], Index] = {}
         self._seen = {node: _Seen() for node in nodes}
         self._known = {node: _Known() for node in nodes}
+        self._void = False  # a disk was wiped
         self._leaders: dict[Term, NodeId] = {}
         self._newest_leader: tuple[Term, NodeId, RaftCore] | None = None
         self._entries: dict[tuple[Index, Term], _Entry] = {}
@@ -75,6 +85,8 @@ class RaftInvariants:
         """A life begins: nothing that was let out may be missing."""
         assert isinstance(core, RaftCore), "these are the invariants of RaftCore"
         self._seen[node] = _Seen()
+        if self._void:
+            return
         known, replica = self._known[node], core.replica
         assert replica.term >= known.term, (
             f"Terms do not go back (Raft §5.1): {node} had told term {known.term} and restarted "
@@ -95,11 +107,21 @@ class RaftInvariants:
         )
 
     def submitted(self, node: NodeId, body: StorageRequest) -> None:
-        """Requests are of no concern here."""
+        """Note what a linearizable read has to see."""
+        if isinstance(body, storage_pb2.GetRequest) and self._is_linearizable(body):
+            # A client may ask the same again; the answer may be to the first time.
+            self._read_floors.setdefault((node, id(body)), self._acknowledged_index)
+
+    def _is_linearizable(self, body: storage_pb2.GetRequest) -> bool:
+        if body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED:
+            return self._default_read is DefaultRead.LINEARIZABLE
+        return body.consistency == storage_pb2.CONSISTENCY_LINEARIZABLE
 
     def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Token | None:
         """Check the log; return what is to be checked when it has left the node."""
         assert isinstance(core, RaftCore), "these are the invariants of RaftCore"
+        if self._void:
+            return None
         replica = core.replica
         log = replica.log
         seen = self._seen[node]
@@ -110,13 +132,14 @@ class RaftInvariants:
             _only_conflicts_cut(node, core, effects)
             # Where it was cut is not known here; what is committed cannot be it.
             seen.checked_index = min(seen.checked_index, replica.commit_index)
-        if leads:
+        if core.leader is not None:
             if seen.led_term != replica.term:
                 seen.led_term, seen.truncated_then = replica.term, truncated
             assert seen.truncated_then == truncated, (
                 f"Leader Append-Only (Raft §5.3): {node} cut its log while it led "
                 f"term {replica.term}"
             )
+            self._counts_what_is_stored(node, core.leader)
         last_index = log.last_index
         if seen.checked_index < last_index:
             self._register(node, core, seen.checked_index + 1, last_index)
@@ -132,6 +155,8 @@ class RaftInvariants:
         """Check a vote, a leadership and commits that others may hear of from now on."""
         assert isinstance(core, RaftCore), "these are the invariants of RaftCore"
         assert isinstance(token, tuple), "the token is what stepped returned"
+        if self._void:
+            return
         term, vote, leads, commit_index, last_index, last_term = token
         known = self._known[node]
         known.last = (last_index, last_term)
@@ -154,12 +179,35 @@ class RaftInvariants:
     def replied(
         self, node: NodeId, body: StorageRequest, result: StorageResponse | OperationError
     ) -> None:
-        """Replies are judged by the history's checks."""
+        """Check what a read saw; what is wrong in the values is for the history's checks."""
+        if self._void or isinstance(result, OperationError):
+            return
+        index = result.served.log_index
+        if not isinstance(result, storage_pb2.GetResponse):
+            self._acknowledged_index = max(self._acknowledged_index, index)
+            return
+        floor = self._read_floors.pop((node, id(body)), 0)
+        assert index >= floor, (
+            f"Linearizable reads see acknowledged writes (dissertation §6.4): {node} read "
+            f"{body.key} at index {index}, and the write at index "
+            f"{floor} had been acknowledged before it was asked"
+        )
 
     def stopped(self, node: NodeId, wiped: bool) -> None:
-        """A node whose disk is gone owes nothing from before; the others still do."""
+        """A disk that forgets is outside of what Raft tolerates: nothing is checked any more."""
         if wiped:
-            self._known[node] = _Known()
+            self._void = True
+
+    def _counts_what_is_stored(self, node: NodeId, leader: Leader) -> None:
+        known = self._known
+        for follower in leader.followers.values():
+            stored = known[follower.node]
+            # A node of a later term may have dropped what this leader, deposed, still counts.
+            assert follower.match_index <= stored.last[0] or stored.term > leader.term, (
+                f"An entry is durable before it is acknowledged (Raft figure 2): {node} counts "
+                f"entries up to {follower.match_index} as stored at {follower.node}, whose disk "
+                f"holds them up to {stored.last[0]}"
+            )
 
     def _register(self, node: NodeId, core: RaftCore, first: Index, last: Index) -> None:
         """Log Matching, by induction: an entry is known by index and term, and its predecessor
@@ -250,4 +298,4 @@ def _words(data: bytes | None) -> str:
 
 def invariants(settings: RaftSettings, nodes: tuple[NodeId, ...]) -> RaftInvariants:
     """Return the watcher of one simulated cluster."""
-    return RaftInvariants(nodes)
+    return RaftInvariants(settings, nodes)

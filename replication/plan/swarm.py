@@ -128,7 +128,7 @@ class SimulationTable(Section):
     disk: DiskTable = DiskTable()
     processor: ProcessorTable = ProcessorTable()
     clock: ClockTable = ClockTable()
-    fault: list[SimulatedFaultTable] = []
+    fault: list[SimulatedFaultTable] = Field(default=[])
 
 
 Whole: TypeAlias = Annotated[int, Field(ge=0)]
@@ -157,15 +157,15 @@ class SwarmTable(Section):
     nodes: list[Annotated[int, Field(ge=1, le=NODES_MAX)]] = Field(
         default=[3, 5], min_length=1, description="one of these"
     )
-    clients: Span = [2, 6]
-    keys: Span = [1, 4]
-    rate: Rates = [50.0, 300.0]
-    duration: Times = [1_000_000_000, 3_000_000_000]
-    faults: Span = [1, 6]
+    clients: Span = Field(default=[2, 6])
+    keys: Span = Field(default=[1, 4])
+    rate: Rates = Field(default=[50.0, 300.0])
+    duration: Times = Field(default=[1_000_000_000, 3_000_000_000])
+    faults: Span = Field(default=[1, 6])
     fault_kinds: list[SwarmFaultKind] = Field(
         default=["kill", "restart", "pause", "partition", "delay", "loss"], min_length=1
     )
-    fault_length: Times = [20_000_000, 1_200_000_000]
+    fault_length: Times = Field(default=[20_000_000, 1_200_000_000])
     fault_loss: Share = Field(default=0.5, description="of a loss fault, at most")
     fault_delay: Duration = Field(default=100_000_000, description="of a delay fault, at most")
     loss: Share = Field(default=0.02, description="of every message, at most")
@@ -178,7 +178,7 @@ class SwarmTable(Section):
     leader: dict[str, dict[str, list[Any]]] = Field(
         default={}, description="settings by name of backend: one of the values listed"
     )
-    leaderless: dict[str, dict[str, list[Any]]] = {}
+    leaderless: dict[str, dict[str, list[Any]]] = Field(default={})
 
     @model_validator(mode="after")
     def _in_order(self) -> "SwarmTable":

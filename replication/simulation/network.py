@@ -1,0 +1,313 @@
+"""Links between nodes, and between clients and nodes.
+
+A link between two nodes is a stream with one frame outstanding, as the real peer link: what queues
+up until the frame is acknowledged goes into the next one. Link faults come from the plan
+(``LinkRule``); they strike message by message, and messages that were delayed on purpose travel on
+their own, so that a slow link is not a narrow one too and jitter makes them overtake each other.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heappush
+from random import Random
+
+from google.protobuf.message import Message
+
+from replication.history import LinkTotals
+from replication.plan.model import LinkRule
+from replication.plan.streams import stream
+from replication.protocol import NodeId
+from replication.simulation.delays import Constant, Sampler
+from replication.simulation.regions import round_trip_ns
+from replication.simulation.settings import NetworkSettings
+from replication.simulation.timeline import Timeline
+
+Deliver = Callable[[tuple[NodeId, Sequence[Message]]], None]
+
+
+@dataclass(slots=True)
+class LinkFaults:
+    """Link rules in force on one direction of one link, joined."""
+
+    survival: float = 1.0  # probability that a message passes
+    delay_ns: int = 0
+    jitter_ns: int = 0
+
+    def join(self, rule: LinkRule) -> None:
+        """Add a rule: chances to survive multiply, delays add up."""
+        self.survival *= 1.0 - rule.loss
+        self.delay_ns += rule.delay_ns
+        self.jitter_ns += rule.jitter_ns
+
+
+@dataclass(slots=True)
+class Tally:
+    """What faults did on one link: the evidence that they took effect."""
+
+    dropped: int = 0
+    delayed: int = 0
+
+
+class Way:
+    """One direction between two places: how long it takes now, and whether it arrives at all."""
+
+    __slots__ = ("draw", "faults", "rng", "tally")
+
+    def __init__(self, draw: Sampler, rng: Random) -> None:
+        self.draw = draw
+        self.rng = rng
+        self.faults: LinkFaults | None = None
+        self.tally = Tally()
+
+    def fault_delay_ns(self) -> int | None:
+        """Return what the faults in force add to the next message's delay; None: it is lost."""
+        faults = self.faults
+        if faults is None:
+            return 0
+        if faults.survival < 1.0 and self.rng.random() >= faults.survival:
+            self.tally.dropped += 1
+            return None
+        delay_ns = faults.delay_ns
+        if faults.jitter_ns:
+            delay_ns += self.rng.randrange(faults.jitter_ns + 1)
+        if delay_ns:
+            self.tally.delayed += 1
+        return delay_ns
+
+    def delay_ns(self) -> int | None:
+        """Return the delay of one message, None when it is lost."""
+        extra_ns = self.fault_delay_ns()
+        return None if extra_ns is None else self.draw() + extra_ns
+
+
+class Link(Way):
+    """The stream from one node to another."""
+
+    __slots__ = (
+        "_bandwidth",
+        "_deliver",
+        "_free_ns",
+        "_last_arrival_ns",
+        "_sender",
+        "_settings",
+        "_timeline",
+        "_totals",
+        "_unsteady",
+        "_weighs",
+        "bytes",
+        "down_until_ns",
+        "frames",
+        "messages",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        sender: NodeId,
+        deliver: Deliver,
+        timeline: Timeline,
+        settings: NetworkSettings,
+        draw: Sampler,
+        rng: Random,
+        totals: LinkTotals,
+    ) -> None:
+        super().__init__(draw, rng)
+        self._sender = sender
+        self._deliver = deliver
+        self._timeline = timeline
+        self._settings = settings
+        self._totals = totals
+        self.messages = 0  # sent, like the next two
+        self.bytes = 0
+        self.frames = 0
+        self._bandwidth = settings.bandwidth_bytes_per_second
+        self._weighs = settings.count_bytes or self._bandwidth > 0
+        self._unsteady = settings.loss > 0 or settings.duplicate > 0 or settings.reorder > 0
+        self.waiting: list[Message] = []  # for the frame in flight to be acknowledged
+        self._free_ns = 0  # when that is
+        self.down_until_ns = 0  # the connection is being made: what is sent meanwhile is lost
+        self._last_arrival_ns = 0
+
+    def ship(self, leave_ns: int) -> None:
+        """Send what waits as one frame at ``leave_ns``, or once the frame before is acknowledged.
+
+        To be called once after messages were added to an empty ``waiting``.
+        """
+        if leave_ns < self._free_ns:
+            self._timeline.at(self._free_ns, self._ship_next)
+            return
+        messages, self.waiting = self.waiting, []
+        if leave_ns < self.down_until_ns:
+            self._totals.dropped += len(messages)
+            return
+        self.frames += 1
+        trip_ns = back_ns = self.draw()
+        if self._weighs:
+            frame_bytes = 0
+            for message in messages:
+                frame_bytes += message.ByteSize()
+            self.bytes += frame_bytes
+            if self._bandwidth:
+                trip_ns += frame_bytes * 1_000_000_000 // self._bandwidth
+        self.messages += len(messages)
+        arrival_ns = leave_ns + trip_ns
+        if arrival_ns < self._last_arrival_ns:
+            # A stream keeps its order: no frame arrives before the one sent earlier.
+            arrival_ns = self._last_arrival_ns
+        self._last_arrival_ns = arrival_ns
+        self._free_ns = arrival_ns + back_ns
+        if self._unsteady or self.faults is not None:
+            messages = self._stricken(messages, arrival_ns)
+            if not messages:
+                return
+        timeline = self._timeline
+        heappush(
+            timeline.heap, (arrival_ns, timeline.number(), self._deliver, (self._sender, messages))
+        )
+
+    def reset(self) -> None:
+        """The sender died, and with it what it had not sent."""
+        self.waiting.clear()
+        self._free_ns = 0
+
+    def _ship_next(self, _: None) -> None:
+        if self.waiting:
+            self.ship(self._timeline.now_ns)
+
+    def _stricken(self, messages: Sequence[Message], arrival_ns: int) -> list[Message]:
+        """Return what stays in the frame; what is late or doubled travels on its own."""
+        settings, draw = self._settings, self.rng.random
+        steady: list[Message] = []
+        for message in messages:
+            late_ns = self.fault_delay_ns()
+            if late_ns is None:
+                self._totals.dropped += 1
+                continue
+            if settings.loss and draw() < settings.loss:
+                self._totals.dropped += 1
+                continue
+            if settings.reorder and draw() < settings.reorder:
+                late_ns += int(draw() * settings.reorder_hold_ns)
+            if late_ns:
+                self._alone(message, arrival_ns + late_ns)
+            else:
+                steady.append(message)
+            if settings.duplicate and draw() < settings.duplicate:
+                self._alone(message, arrival_ns + late_ns + self.draw())
+        return steady
+
+    def _alone(self, message: Message, arrival_ns: int) -> None:
+        self._timeline.at(arrival_ns, self._deliver, (self._sender, [message]))
+
+
+class Network:
+    """Every way there is, and the faults in force on it."""
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        settings: NetworkSettings,
+        seed: int,
+        nodes: Sequence[NodeId],
+        clients: dict[str, NodeId],
+    ) -> None:
+        self._timeline = timeline
+        self._settings = settings
+        self._seed = seed
+        self._places = _places(settings, nodes, clients)
+        self._totals = LinkTotals()
+        self._ways: dict[tuple[str, str], Way] = {}
+        self._rules: list[tuple[object, LinkRule]] = []
+
+    def link(self, sender: NodeId, receiver: NodeId, deliver: Deliver) -> Link:
+        """Make the link between two nodes; once per ordered pair."""
+        rng = stream(self._seed, f"network:{sender}>{receiver}")
+        draw = self._sampler(sender, receiver, rng)
+        made = Link(sender, deliver, self._timeline, self._settings, draw, rng, self._totals)
+        self._ways[sender, receiver] = made
+        return made
+
+    def totals(self) -> LinkTotals:
+        """Return what went between nodes so far."""
+        links = [way for way in self._ways.values() if isinstance(way, Link)]
+        return LinkTotals(
+            messages=sum(link.messages for link in links),
+            bytes=sum(link.bytes for link in links),
+            frames=sum(link.frames for link in links),
+            dropped=self._totals.dropped,
+        )
+
+    def way(self, source: str, destination: str) -> Way:
+        """Return the way from one place to another; a client's is made when it is first used."""
+        found = self._ways.get((source, destination))
+        if found is None:
+            rng = stream(self._seed, f"network:{source}>{destination}")
+            found = Way(self._sampler(source, destination, rng, client=True), rng)
+            self._ways[source, destination] = found
+            self._rejoin(source, destination)
+        return found
+
+    def impose(self, owner: object, rules: Iterable[LinkRule]) -> None:
+        """Put rules in force on behalf of ``owner`` (a fault)."""
+        added = list(rules)
+        self._rules += [(owner, rule) for rule in added]
+        self._rejoin_all(added)
+
+    def lift(self, owner: object) -> None:
+        """Take the rules of ``owner`` away."""
+        lifted = [rule for each, rule in self._rules if each == owner]
+        self._rules = [(each, rule) for each, rule in self._rules if each != owner]
+        self._rejoin_all(lifted)
+
+    def tally(self, rules: Iterable[LinkRule]) -> Tally:
+        """Return what befell messages so far on the links that ``rules`` name."""
+        total = Tally()
+        for pair in dict.fromkeys((rule.source, rule.destination) for rule in rules):
+            found = self._ways.get(pair)
+            if found is not None:
+                total.dropped += found.tally.dropped
+                total.delayed += found.tally.delayed
+        return total
+
+    def _rejoin_all(self, rules: Iterable[LinkRule]) -> None:
+        for pair in dict.fromkeys((rule.source, rule.destination) for rule in rules):
+            self._rejoin(*pair)
+
+    def _rejoin(self, source: str, destination: str) -> None:
+        way = self._ways.get((source, destination))
+        if way is None:
+            return
+        mine = [
+            rule
+            for _, rule in self._rules
+            if rule.source == source and rule.destination == destination
+        ]
+        way.faults = LinkFaults() if mine else None
+        for rule in mine:
+            assert way.faults is not None
+            way.faults.join(rule)
+
+    def _sampler(
+        self, source: str, destination: str, rng: Random, *, client: bool = False
+    ) -> Sampler:
+        delay = self._settings.clients if client else self._settings.within
+        jitter = delay.sampler(rng)
+        if not self._places:
+            return jitter
+        base_ns = round_trip_ns(self._places[source], self._places[destination]) // 2
+        if isinstance(delay, Constant):
+            total_ns = base_ns + delay.value_ns
+            return lambda: total_ns
+        return lambda: base_ns + jitter()
+
+
+def _places(
+    settings: NetworkSettings, nodes: Sequence[NodeId], clients: dict[str, NodeId]
+) -> dict[str, str]:
+    """Return the region of every node and client; empty when there are no regions."""
+    regions = settings.regions
+    if not regions:
+        return {}
+    places = {node: regions[number % len(regions)] for number, node in enumerate(nodes)}
+    places.update({client: places[home] for client, home in clients.items()})
+    return places

@@ -1,0 +1,117 @@
+"""What happened in a simulation, in words and in order: for failures that were made small."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from replication.history import History, NodeEvent, Operation, OperationKind, Outcome, Phase
+from replication.simulation.judging import Failure
+
+Moment = tuple[int, str]
+
+MS = 1_000_000
+
+
+def story(history: History, failure: Failure | None) -> list[str]:
+    """Return one line per moment, times in milliseconds after the start of the load."""
+    start_ns = history.load_start_ns
+    moments = [*_faults(history), *_events(history), *_operations(history)]
+    lines = [
+        f"{(time_ns - start_ns) / MS:10.1f} ms  {text}"
+        for time_ns, text in sorted(moments, key=lambda moment: moment[0])
+    ]
+    if failure is not None:
+        when = "" if failure.time_ns is None else f"{(failure.time_ns - start_ns) / MS:.1f} ms: "
+        lines.append(f"{when}{failure.check} is broken. {failure.text}")
+    return lines
+
+
+def _faults(history: History) -> Iterator[Moment]:
+    for fault in history.faults:
+        evidence = "; ".join(fault.evidence)
+        if fault.injected_ns is None:
+            yield fault.planned_ns, f"fault {fault.number} was not injected: {fault.problem}"
+            continue
+        yield fault.injected_ns, f"fault {fault.number}: {fault.words} ({evidence})"
+        if fault.healed_ns is not None and fault.healed_ns > fault.injected_ns:
+            yield fault.healed_ns, f"fault {fault.number} is healed"
+
+
+def _events(history: History) -> Iterator[Moment]:
+    for event in history.events:
+        text = _event_words(event)
+        if text is not None:
+            yield event.time_ns, f"{event.node} {text}"
+
+
+def _event_words(event: NodeEvent) -> str | None:
+    fields: dict[str, Any] = event.fields
+    match event.name:
+        case "node_started" if event.time_ns > 0:
+            return f"starts with {fields['recovered_records']} records on its disk"
+        case "role_changed" if fields["role"] == "leader":
+            return f"becomes the leader of term {fields['term']}"
+        case "election_started" if not fields["pre_vote"]:
+            return f"stands for election in term {fields['term']}"
+        case "vote_cast" if fields["granted"] and not fields["pre_vote"]:
+            return f"votes for {fields['candidate']} in term {fields['term']}"
+        case "log_truncated":
+            dropped = ", ".join(fields["write_ids"]) or "no writes"
+            return f"drops its log from index {fields['from_index']} on ({dropped})"
+        case "siblings_created":
+            writes = ", ".join(version["write_id"] for version in fields["versions"])
+            return f"keeps siblings of {fields['key']}: {writes}"
+        case "siblings_resolved":
+            writes = ", ".join(version["write_id"] for version in fields["dropped"])
+            return f"lets {fields['resolved_by']} replace {writes} of {fields['key']}"
+        case "version_dropped":
+            dropped, winner = fields["dropped"]["write_id"], fields["winner"]["write_id"]
+            return f"lets {winner} win over {dropped} of {fields['key']}"
+        case "read_repaired":
+            writes = ", ".join(fields["write_ids"])
+            return f"repairs {fields['key']} at {fields['replica']}, which lacked {writes}"
+    return None
+
+
+def _operations(history: History) -> Iterator[Moment]:
+    for operation in history.operations:
+        words = _asked(operation)
+        if operation.complete_ns is None:
+            yield operation.invoke_ns, f"{operation.client} asks to {words}; the run ends first"
+            continue
+        if operation.phase is Phase.FINAL and operation.outcome is Outcome.OK:
+            yield operation.complete_ns, f"read back: {operation.key} holds {_seen(operation)}"
+            continue
+        yield operation.invoke_ns, f"{operation.client} asks to {words}"
+        yield operation.complete_ns, f"{operation.client}: {_answered(operation)} ({words})"
+
+
+def _asked(operation: Operation) -> str:
+    name = "" if operation.write_id is None else f" ({operation.write_id})"
+    based = f", having read {', '.join(operation.based_on)}" if operation.based_on else ""
+    match operation.kind:
+        case OperationKind.GET:
+            level = f" at level {operation.consistency}" if operation.consistency else ""
+            return f"get {operation.key}{level}"
+        case OperationKind.DELETE:
+            return f"delete {operation.key}{name}{based}"
+        case OperationKind.COMPARE_AND_SET:
+            expected = "nothing" if operation.expected is None else operation.expected
+            return f"set {operation.key} from {expected} to {operation.value}{name}"
+        case OperationKind.PUT:
+            return f"put {operation.key}{name}{based}"
+
+
+def _answered(operation: Operation) -> str:
+    if operation.outcome is Outcome.OK:
+        found = "" if operation.kind.is_write else f": {_seen(operation)}"
+        by = f", counting {', '.join(operation.replicas)}" if operation.replicas else ""
+        return f"ok from {operation.node}{by}{found}"
+    return f"{operation.outcome.value} at {operation.node}: {operation.error}"
+
+
+def _seen(operation: Operation) -> str:
+    if not operation.seen:
+        return "nothing"
+    return " and ".join(
+        f"{each.write_id}{' (deleted)' if each.tombstone else ''}" for each in operation.seen
+    )

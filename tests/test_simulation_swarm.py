@@ -1,0 +1,194 @@
+"""Seeds that draw scenarios, over one process or many, and what is said of them."""
+
+import tomllib
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from replication.errors import ConfigError
+from replication.plan.units import duration_ns
+from replication.protocol import Family
+from replication.simulation.draw import draw_scenario
+from replication.simulation.pool import swarm
+from replication.simulation.seeds import SeedResult, run_seed, summary
+from replication.simulation.shrinking import shrink_seed
+from replication.simulation.tables import read_simulated_plan
+from replication.simulation.toml import to_toml
+
+ALL_KINDS = [
+    *("kill", "restart", "pause", "partition", "delay", "loss"),
+    *("power-loss", "clock-jump", "clock-drift", "slow-disk", "stalled-disk"),
+]
+SHORT: dict[str, Any] = {
+    "title": "A swarm",
+    "question": "Does anything break?",
+    "workload": {"mix": {"get": 0.4, "put": 0.5, "delete": 0.1}},
+    "swarm": {
+        "duration": ["400ms", "800ms"],
+        "rate": ["60/s", "150/s"],
+        "fault_length": ["20ms", "400ms"],
+        "fault_kinds": ALL_KINDS,
+    },
+}
+BROKEN: dict[str, Any] = {
+    **SHORT,
+    "cluster": {"leaderless": "tests.support.planted_dynamo:loses_contexts"},
+}
+
+
+@pytest.mark.parametrize("seed", range(1, 60))
+def test_what_is_drawn_is_a_scenario_within_its_limits(seed: int) -> None:
+    drawn = draw_scenario(SHORT, "short", seed)
+    plan = read_simulated_plan(drawn, "short", "drawn")
+    assert plan.seed == seed
+    assert len(plan.nodes) in (3, 5)
+    assert 2 <= len(plan.clients) <= 6
+    assert 1 <= len(plan.keys()) <= 4
+    assert 400_000_000 <= plan.timing.duration_ns <= 800_000_000
+    listed = [*drawn["fault"], *drawn["simulation"]["fault"]]
+    assert 1 <= len(listed) <= 6
+    for fault in listed:
+        assert fault["kind"] in ALL_KINDS
+        assert duration_ns(fault.get("for", "0s")) <= 400_000_000
+    # A file says the same.
+    assert tomllib.loads(to_toml(drawn, "a comment\nof two lines")) == drawn
+
+
+def test_equal_seeds_draw_equal_scenarios_and_others_differ() -> None:
+    drawn = [draw_scenario(SHORT, "short", seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_one_more_kind_of_fault_moves_neither_workload_nor_cluster() -> None:
+    more = {**SHORT, "swarm": {**SHORT["swarm"], "faults": [0, 12]}}
+    for seed in range(1, 10):
+        one, other = draw_scenario(SHORT, "s", seed), draw_scenario(more, "s", seed)
+        for table in ("run", "cluster", "workload"):
+            assert one[table] == other[table]
+
+
+@pytest.mark.parametrize("family", Family)
+def test_honest_clusters_keep_their_promises(family: Family) -> None:
+    report = swarm(SHORT, "short", range(1, 25), families=[family], jobs=1)
+    assert len(report.results) == 24
+    assert report.failed == ()
+    assert sum(result.effective_faults for result in report.results) > 40
+    acknowledged = sum(result.acknowledged for result in report.results)
+    assert acknowledged > 0.8 * sum(result.operations for result in report.results)
+    assert "no seed failed" in summary(report)
+
+
+def test_processes_find_what_one_process_finds() -> None:
+    there = swarm(BROKEN, "broken", range(1, 13), families=[Family.LEADERLESS], jobs=2)
+    here = swarm(BROKEN, "broken", range(1, 13), families=[Family.LEADERLESS], jobs=1)
+    assert there == here
+    assert there.failed
+    text = summary(there, replay="again {name} {seed}")
+    first = there.failed[0]
+    assert first.failure is not None
+    assert f"seed {first.seed} (leaderless): Contexts only grow" in text
+    assert f"again broken {first.seed}" in text
+
+
+def test_the_first_failure_may_end_it() -> None:
+    report = swarm(
+        BROKEN, "broken", range(1, 200), families=[Family.LEADERLESS], jobs=1, stop_at_first=True
+    )
+    assert len(report.failed) == 1
+    assert report.failed[0] is report.results[-1]
+
+
+def test_an_interrupted_swarm_tells_what_it_found() -> None:
+    def interrupt(result: SeedResult) -> None:
+        if result.seed == 3:
+            raise KeyboardInterrupt
+
+    report = swarm(SHORT, "short", range(1, 100), jobs=1, on_result=interrupt)
+    assert report.interrupted
+    assert [result.seed for result in report.results] == [1, 1, 2, 2, 3]
+    assert "interrupted" in summary(report)
+
+
+def test_a_seed_fails_alike_whenever_it_is_tried() -> None:
+    report = swarm(
+        BROKEN, "broken", range(1, 50), families=[Family.LEADERLESS], jobs=1, stop_at_first=True
+    )
+    [failed] = report.failed
+    assert run_seed(BROKEN, "broken", failed.seed, Family.LEADERLESS) == failed
+
+
+def test_a_seed_that_does_not_fail_is_not_shrunk() -> None:
+    assert shrink_seed(SHORT, "short", 1, Family.LEADER) is None
+
+
+def test_an_interrupted_search_keeps_the_smallest_so_far() -> None:
+    report = swarm(
+        BROKEN, "broken", range(1, 50), families=[Family.LEADERLESS], jobs=1, stop_at_first=True
+    )
+    told: list[tuple[int, int, int]] = []
+
+    def interrupt(simulations: int, faults: int, operations: int) -> None:
+        told.append((simulations, faults, operations))
+        if len(told) == 3:
+            raise KeyboardInterrupt
+
+    seed = report.failed[0].seed
+    shrunk = shrink_seed(BROKEN, "broken", seed, Family.LEADERLESS, progress=interrupt)
+    assert shrunk is not None
+    assert (shrunk.faults, shrunk.operations) == told[-1][1:]
+
+
+@pytest.mark.parametrize(
+    ("tables", "expected"),
+    [
+        ({"swarm": {"nodes": []}}, "nodes"),
+        ({"swarm": {"faults": [5, 1]}}, "faults goes from a larger to a smaller value"),
+        ({"swarm": {"duration": ["1", "2s"]}}, "is not a duration"),
+        ({"swarm": {"faultz": 3}}, "swarm.faultz: unknown key"),
+        ({"swarm": {"fault_kinds": ["kil"]}}, 'did you mean "kill"'),
+        ({"simulation": {"network": {"loss": 2}}}, "simulation.network.loss: 2 is too large"),
+        ({"simulation": {"network": {"delay": {"low": "2ms"}}}}, "{ low, high }"),
+        ({"simulation": {"network": {"regions": ["mars"]}}}, "mars is unknown"),
+        (
+            {"simulation": {"fault": [{"kind": "slow-disk", "at": "1s", "node": "n1"}]}},
+            "slow-disk needs by",
+        ),
+        (
+            {"simulation": {"fault": [{"kind": "wipe", "at": "1s", "node": "n77"}]}},
+            "n77 names no node",
+        ),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tables: dict[str, Any], expected: str) -> None:
+    raw = {
+        "title": "t",
+        "question": "q",
+        "workload": {"arrival": {"kind": "closed"}},
+        **tables,
+    }
+    with pytest.raises(ConfigError) as caught:
+        read_simulated_plan(raw, "bad", "bad.toml")
+    assert any(expected in line for line in caught.value.problems), caught.value.problems
+    assert all(line.startswith("bad.toml: ") for line in caught.value.problems)
+
+
+def flat(tables: Any) -> Iterable[Any]:
+    if isinstance(tables, dict):
+        for each in tables.values():
+            yield from flat(each)
+    elif isinstance(tables, list):
+        for each in tables:
+            yield from flat(each)
+    else:
+        yield tables
+
+
+def test_toml_keeps_awkward_values() -> None:
+    tables = {
+        "title": 'quotes " and \\ and\nnewlines, \x7f and ü',
+        "a key with spaces": {"x.y": 1.5, "list": ["a", 2, True]},
+        "tables": [{"a": 1}, {"a": 2, "deep": {"er": {"est": "end"}}}],
+        "empty": {},
+    }
+    assert tomllib.loads(to_toml(tables)) == tables

@@ -12,7 +12,14 @@ findings are rendered into a report. No arrow runs backwards.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from replication.api import analyse, compare, list_scenarios, load_scenario, run
+    from replication.api import (
+        analyse,
+        compare,
+        list_scenarios,
+        load_scenario,
+        run,
+        simulate,
+    )
     from replication.errors import ConfigError, ReplicationError
 
 __all__ = [
@@ -23,6 +30,7 @@ __all__ = [
     "list_scenarios",
     "load_scenario",
     "run",
+    "simulate",
 ]
 
 

@@ -16,15 +16,16 @@ from replication.analysis.analyse import RunHeader, analyse_run
 from replication.analysis.expect import known_checks, measure_problem
 from replication.analysis.findings import RunFindings
 from replication.errors import ConfigError
-from replication.history import History, read_history
+from replication.history import History, read_history, write_history
 from replication.plan import Plan, Scenario, list_scenarios, make_plan, read_plan
 from replication.plan import load_scenario as load_any_scenario
 from replication.protocol import Family
 from replication.report import run_directory
 from replication.run.both import execute_both
 from replication.run.execute import Tell
+from replication.simulation import simulate_both
 
-__all__ = ["analyse", "compare", "list_scenarios", "load_scenario", "run"]
+__all__ = ["analyse", "compare", "list_scenarios", "load_scenario", "run", "simulate"]
 
 PLAN_FILE = "plan.json"
 RUN_FILE = "run.json"
@@ -66,14 +67,27 @@ def run(
 ) -> RunFindings:
     """Run one side, or both in the order of ``families``; otherwise as ``compare``."""
     plan = make_plan(scenario, seed)
-    started_unix_ns = time.time_ns()
-    folder = run_directory.create(runs, plan.name, plan.seed, started_unix_ns)
-    versions = _versions()
-    again = again or shlex.join(["replication", "compare", plan.name, "--seed", str(plan.seed)])
-    header = {"started_unix_ns": started_unix_ns, "again": again, "versions": versions}
-    _write_json(folder / PLAN_FILE, plan.to_json(versions))
-    _write_json(folder / RUN_FILE, header)
+    folder, header = _begin(plan, runs, again, "compare")
     histories = uvloop.run(_until_told_to_stop(plan, families, folder, tell))
+    return _report(folder, plan, header, histories)
+
+
+def simulate(
+    scenario: Scenario,
+    seed: int | None = None,
+    runs: Path = Path("runs"),
+    again: str | None = None,
+) -> RunFindings:
+    """Run both sides in virtual time; otherwise as ``compare``. Equal seeds give equal histories.
+
+    A core that raises, or breaks an invariant of its family, ends its side: ``problems`` says so.
+    """
+    plan = make_plan(scenario, seed)
+    folder, header = _begin(plan, runs, again, "simulate")
+    histories = {family: side.history for family, side in simulate_both(plan).items()}
+    for family, history in histories.items():
+        (folder / family.value).mkdir()
+        write_history(history, folder / family.value)
     return _report(folder, plan, header, histories)
 
 
@@ -92,6 +106,24 @@ def analyse(folder: Path) -> RunFindings:
         raise ConfigError([f"{folder} holds no history: the run broke before it began"])
     histories = {family: read_history(folder / family.value) for family in sides}
     return _report(folder, plan, header, histories)
+
+
+def _begin(
+    plan: Plan, runs: Path, again: str | None, command: str
+) -> tuple[Path, dict[str, object]]:
+    """Make the folder of a run, and write down what it is before anything happens."""
+    started_unix_ns = time.time_ns()
+    folder = run_directory.create(runs, plan.name, plan.seed, started_unix_ns)
+    versions = _versions()
+    again = again or shlex.join(["replication", command, plan.name, "--seed", str(plan.seed)])
+    header: dict[str, object] = {
+        "started_unix_ns": started_unix_ns,
+        "again": again,
+        "versions": versions,
+    }
+    _write_json(folder / PLAN_FILE, plan.to_json(versions))
+    _write_json(folder / RUN_FILE, header)
+    return folder, header
 
 
 async def _until_told_to_stop(

@@ -123,6 +123,26 @@ def test_report_prints_a_stored_run_again_with_its_exit_code(tmp_path: Path) -> 
     assert [row["folder"] for row in json.loads(out)] == [str(folder)]
 
 
+def test_simulate_gives_the_report_of_compare_twice_the_same(tmp_path: Path) -> None:
+    short = ("--set", "run.duration=2s", "--set", "fault[1].at=600ms", "--set", "fault[1].for=1s")
+    histories = []
+    for name in ("one", "two"):
+        runs = tmp_path / name
+        code, out, err = invoke(
+            *("simulate", "leader-crash", "--seed", "7", "--format", "json", "--out", str(runs)),
+            *("--set", "run.warmup=200ms", *short),
+        )
+        assert code == ExitCode.MET, out + err
+        sides = json.loads(out)["sides"]
+        assert all(side["simulated"] for side in sides.values())
+        assert all(side["findings"]["durability"]["counts"]["lost"] == 0 for side in sides.values())
+        folder = (runs / "latest").resolve()
+        histories.append(
+            [(folder / side / "history.jsonl").read_bytes() for side in ("leader", "leaderless")]
+        )
+    assert histories[0] == histories[1]
+
+
 def test_a_run_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     code, _, err = invoke("report", "nothing", "--out", str(tmp_path / "runs"))
     assert code == ExitCode.USAGE

@@ -15,6 +15,7 @@ from replication.cli.edge import Edge, ExitCode
 COMMANDS = {
     "compare": "compare",
     "run": "compare",
+    "simulate": "compare",
     "scenarios": "scenarios",
     "show": "scenarios",
     "validate": "scenarios",

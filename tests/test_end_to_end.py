@@ -160,7 +160,10 @@ def test_a_broken_core_is_caught_by_the_normal_command(
 ) -> None:
     backend = f"tests.support.{core}"
     done = replication(
-        tmp_path, "run", scenario, "--side", side, f"--{side}", backend, "--seed", "3"
+        *(tmp_path, "run", scenario, "--side", side, f"--{side}", backend, "--seed", "3"),
+        # Many operations on few keys, each client at its own node: what is wrong shows at once.
+        *("--set", "workload.arrival.rate=400/s", "--set", "workload.keys.count=8"),
+        *("--set", "workload.route=pinned"),
     )
     assert done.returncode == ExitCode.VIOLATED, done.stdout + done.stderr
     assert "FAIL" in done.stdout

@@ -33,6 +33,8 @@ def availability(view: View) -> dict[str, Availability]:
         start_ns = max(fault.injected_ns, history.measure_start_ns)
         end_ns = min(window_end_ns(view, fault), history.load_end_ns)
         during = loaded.measured & (loaded.intended >= start_ns) & (loaded.intended < end_ns)
+        # What waited for the partition to be healed was not served by its side.
+        during &= (loaded.outcome != OK) | (loaded.complete <= end_ns)
         for title, side in zip(_side_names(view, fault), fault.sides, strict=True):
             there = np.isin(loaded.client, _clients(view, loaded, fault, side))
             for kind, mask in _kinds(loaded):

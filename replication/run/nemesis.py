@@ -168,7 +168,11 @@ class Nemesis:
         active = self._active.get(number)
         if active is None:
             return
+        ended_ns: int | None = None
         if active.resolved.links:
+            # From here on messages pass on some of the links: what is acknowledged from now on
+            # says nothing of the fault.
+            ended_ns = self._now_ns()
             active.evidence.append(await self._cuts.remove(number))
         else:
             node = active.resolved.nodes[0]
@@ -180,7 +184,7 @@ class Nemesis:
                     await self._cuts.renew(node, started=False)
         # Only now: a run that ends meanwhile has to heal what is left.
         del self._active[number]
-        self._close(active)
+        self._close(active, ended_ns)
 
     async def _start(self, node: NodeId) -> Evidence:
         """Start a node again; link faults that are in force hold for it too."""
@@ -188,9 +192,10 @@ class Nemesis:
         await self._cuts.renew(node, started=True)
         return evidence
 
-    def _close(self, active: _Active) -> None:
+    def _close(self, active: _Active, ended_ns: int | None = None) -> None:
         record = active.record
-        record.healed_ns = self.healed_ns = self._now_ns()
+        self.healed_ns = self._now_ns()
+        record.healed_ns = self.healed_ns if ended_ns is None else ended_ns
         record.evidence = [each.words for each in active.evidence]
         doubts = [each.words for each in active.evidence if not each.shown]
         record.effective = bool(active.evidence) and not doubts

@@ -143,6 +143,23 @@ def test_simulate_gives_the_report_of_compare_twice_the_same(tmp_path: Path) -> 
     assert histories[0] == histories[1]
 
 
+def test_a_simulated_write_with_one_replica_is_durable_when_it_is_acknowledged(
+    tmp_path: Path,
+) -> None:
+    """The answer stands in the same step as the write that it rests on."""
+    code, out, err = invoke(
+        *("simulate", "split-writers", "--format", "json", "--out", str(tmp_path / "runs")),
+        *("--set", "leaderless.dynamo.w=1", "--set", "leaderless.dynamo.r=1"),
+        *("--set", "run.duration=3s", "--set", "run.warmup=200ms"),
+        *("--set", "fault[1].at=1s", "--set", "fault[1].for=1s"),
+    )
+    assert code == ExitCode.MET, out + err
+    side = json.loads(out)["sides"]["leaderless"]
+    assert side["problems"] == []
+    assert side["conflicts"]["vanished_count"] == 0
+    assert side["conflicts"]["sibling_sets"] > 0
+
+
 def test_a_run_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     code, _, err = invoke("report", "nothing", "--out", str(tmp_path / "runs"))
     assert code == ExitCode.USAGE

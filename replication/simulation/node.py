@@ -12,7 +12,7 @@ from typing import TypeAlias
 from google.protobuf.message import Message
 
 from replication.errors import Indefinite, Overloaded, Unreachable
-from replication.protocol import Core, Effect, Instant, NodeId, Request
+from replication.protocol import Core, Effect, Instant, NodeId, Persist, Request
 from replication.simulation.clock import Clock
 from replication.simulation.disk import Disk
 from replication.simulation.effects import Events, Performer
@@ -285,7 +285,10 @@ class Node:
         if self._watcher is not None:
             token = self._watcher.stepped(self.name, core, effects)
             if token is not None:
-                effects.append(Released(token))  # type: ignore[arg-type]
+                # Right behind the last write: an answer in the same step rests on it already.
+                writes = [at for at, each in enumerate(effects) if type(each) is Persist]
+                behind = writes[-1] + 1 if writes else 0
+                effects.insert(behind, Released(token))  # type: ignore[arg-type]
         if effects:
             self._performer.perform(effects, leave_ns)  # type: ignore[union-attr]
         wake_ns, before_ns = core.wake_at(), self._wake_ns

@@ -32,9 +32,9 @@ class Watcher(Protocol):
     """Looks at every step of every node, and raises AssertionError when it does not like it.
 
     ``stepped`` sees what the core has in memory, which nobody else may have heard of yet: what it
-    returns (unless None) is given back to ``released`` once everything that the step listed is
-    durable and has left the node. A crash before that takes it away with the rest. ``stopped`` is
-    told of a wiped disk separately.
+    returns (unless None) is given back to ``released`` once everything that the step wrote is
+    durable, before what the step lists behind it leaves. A crash before that takes it away with the
+    rest. ``stopped`` is told of a wiped disk separately.
     """
 
     def started(self, node: NodeId, core: Core) -> None: ...
@@ -51,7 +51,7 @@ class Watcher(Protocol):
 
 
 class Released:
-    """A mark in the line of effects: everything in front of it has left the node."""
+    """A mark in the line of effects: every write in front of it is durable."""
 
     __slots__ = ("token",)
 

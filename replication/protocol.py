@@ -52,6 +52,9 @@ StorageResponse: TypeAlias = (
     | storage_pb2.DeleteResponse
     | storage_pb2.CompareAndSetResponse
 )
+# What a core is asked: by a client, or by an operator (ControlService.Command).
+RequestBody: TypeAlias = StorageRequest | control_pb2.CommandRequest
+Response: TypeAlias = StorageResponse | control_pb2.CommandResponse
 
 
 class Family(StrEnum):
@@ -118,7 +121,7 @@ class Reply:
     """Complete the request; exactly once each."""
 
     request_id: RequestId
-    result: StorageResponse | OperationError
+    result: Response | OperationError
 
 
 @dataclass(slots=True)
@@ -135,11 +138,14 @@ Effect: TypeAlias = Persist | Send | Reply | Observe
 class Request:
     """One operation that a client submitted, already checked for size and form (see ``check``).
 
+    Or a command of an operator, which nobody has checked: a core refuses with InvalidRequest what
+    it does not offer, and with NotLeader what another node is to be asked.
+
     ``deadline_ns`` is on the node's monotonic clock: a core that cannot answer by then replies with
     the error that says what is known.
     """
 
-    body: StorageRequest
+    body: RequestBody
     deadline_ns: int
 
 
@@ -167,7 +173,7 @@ class Core(Protocol):
         ...
 
     def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
-        """Take a client's operation; the reply may come now or from a later call."""
+        """Take an operation or a command; the reply may come now or from a later call."""
         ...
 
     def wake(self, now: Instant) -> list[Effect]:
@@ -198,7 +204,10 @@ class Core(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Who is in the cluster when the node starts, itself included."""
+    """Who is in the cluster when the node starts.
+
+    A node that is not among the members waits until it is added to them.
+    """
 
     node: NodeId
     members: tuple[NodeId, ...]
@@ -243,11 +252,13 @@ class Backend:
     promise: Callable[[Any], str]  # one sentence for these settings: what this cluster guarantees
 
 
-def check(backend: Backend, body: StorageRequest) -> str | None:
+def check(backend: Backend, body: RequestBody) -> str | None:
     """Return what is wrong with a request before any core sees it, or None.
 
     Raises nothing; the caller makes an InvalidRequest of the text. Bounds: design.md §4.
     """
+    if isinstance(body, control_pb2.CommandRequest):
+        return None if body.WhichOneof("command") else "the request has no command"
     size = len(body.key.encode())
     if not 1 <= size <= KEY_BYTES_MAX:
         return f"the key has {size} bytes, expected 1 to {KEY_BYTES_MAX}"

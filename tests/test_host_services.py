@@ -125,6 +125,7 @@ def test_control_and_peer_demand_the_secret_and_storage_does_not(tmp_path: Path)
             for call in (
                 client.control.Status(control_pb2.StatusRequest(), metadata=metadata),
                 client.control.SetLinkFaults(control_pb2.SetLinkFaultsRequest(), metadata=metadata),
+                client.control.Command(control_pb2.CommandRequest(), metadata=metadata),
             ):
                 with pytest.raises(grpc.aio.AioRpcError, match=SECRET_METADATA) as caught:
                     await call
@@ -139,6 +140,19 @@ def test_control_and_peer_demand_the_secret_and_storage_does_not(tmp_path: Path)
                 assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert (await client.status()).status.backend == "echo"
         await client.put("k")
+
+    on_one_node(tmp_path, story)
+
+
+def test_a_command_reaches_the_core_and_an_empty_one_does_not(tmp_path: Path) -> None:
+    async def story(nodes: Nodes, client: Client) -> None:
+        transfer = control_pb2.TransferLeadership(to="n1")
+        command = control_pb2.CommandRequest(transfer_leadership=transfer)
+        response = await client.control.Command(command, metadata=KNOWS_SECRET)
+        assert (response.served.node, response.words) == ("n1", "heard of transfer_leadership")
+        with pytest.raises(grpc.aio.AioRpcError, match="no command") as caught:
+            await client.control.Command(control_pb2.CommandRequest(), metadata=KNOWS_SECRET)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
     on_one_node(tmp_path, story)
 

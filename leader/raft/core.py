@@ -87,7 +87,10 @@ class RaftCore:
         """See ``Core``."""
         self._now_ns = now.monotonic_ns
         body = request.body
-        if isinstance(body, storage_pb2.GetRequest):
+        if isinstance(body, control_pb2.CommandRequest):
+            text = f"raft does not offer {body.WhichOneof('command')}"
+            self.replica.reply(request_id, InvalidRequest(text))
+        elif isinstance(body, storage_pb2.GetRequest):
             self._submit_read(request_id, body, request.deadline_ns)
         elif body.consistency == storage_pb2.CONSISTENCY_LOCAL:
             refusal = InvalidRequest("LOCAL is a level of reads; every write is linearizable")

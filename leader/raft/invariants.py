@@ -27,10 +27,10 @@ from replication.protocol import (
     Effect,
     NodeId,
     Observe,
-    StorageRequest,
-    StorageResponse,
+    RequestBody,
+    Response,
 )
-from replication.v1 import storage_pb2
+from replication.v1 import control_pb2, storage_pb2
 
 # What others may rely on once it has left the node: term, vote, whether it leads, commit index, and
 # index and term of the last entry.
@@ -106,7 +106,7 @@ class RaftInvariants:
             f"{log.last_term} after a restart"
         )
 
-    def submitted(self, node: NodeId, body: StorageRequest) -> None:
+    def submitted(self, node: NodeId, body: RequestBody) -> None:
         """Note what a linearizable read has to see."""
         if isinstance(body, storage_pb2.GetRequest) and self._is_linearizable(body):
             # A client may ask the same again; the answer may be to the first time.
@@ -176,12 +176,11 @@ class RaftInvariants:
             self._commits(node, core, term, known.committed + 1, commit_index)
             known.committed = commit_index
 
-    def replied(
-        self, node: NodeId, body: StorageRequest, result: StorageResponse | OperationError
-    ) -> None:
+    def replied(self, node: NodeId, body: RequestBody, result: Response | OperationError) -> None:
         """Check what a read saw; what is wrong in the values is for the history's checks."""
-        if self._void or isinstance(result, OperationError):
+        if self._void or isinstance(result, OperationError | control_pb2.CommandResponse):
             return
+        assert not isinstance(body, control_pb2.CommandRequest), "a command gets its own response"
         index = result.served.log_index
         if not isinstance(result, storage_pb2.GetResponse):
             self._acknowledged_index = max(self._acknowledged_index, index)

@@ -96,7 +96,10 @@ class DynamoCore:
         """Take a client's operation; what it causes comes with the next ``flush``."""
         self._advance(now)
         body = request.body
-        if isinstance(body, storage_pb2.CompareAndSetRequest):
+        if isinstance(body, control_pb2.CommandRequest):
+            text = f"dynamo does not offer {body.WhichOneof('command')}"
+            self._coordinator.fail(request_id, InvalidRequest(text))
+        elif isinstance(body, storage_pb2.CompareAndSetRequest):
             text = "compare-and-set needs replicas that agree on an order; this cluster's do not"
             self._coordinator.fail(request_id, InvalidRequest(text))
         elif request.deadline_ns <= now.monotonic_ns:

@@ -25,7 +25,7 @@ from leaderless.dynamo.settings import DynamoSettings
 from leaderless.dynamo.vector import NOTHING, VersionVector
 from leaderless.dynamo.versions import EMPTY, Siblings, Versions
 from replication.errors import InvalidRequest, OperationError
-from replication.protocol import Core, Effect, NodeId, Persist, Put, StorageRequest, StorageResponse
+from replication.protocol import Core, Effect, NodeId, Persist, Put, RequestBody, Response
 from replication.v1 import storage_pb2
 
 WriteName = tuple[str, int]  # client and sequence
@@ -51,7 +51,7 @@ class DynamoInvariants:
             self._grows(node, key, siblings, _siblings(core, key), "forgot in a restart")
         self._held[node] = dict(self._durable[node])
 
-    def submitted(self, node: NodeId, body: StorageRequest) -> None:
+    def submitted(self, node: NodeId, body: RequestBody) -> None:
         """Remember what a writer had read: only that may its write drop."""
         if isinstance(body, storage_pb2.PutRequest | storage_pb2.DeleteRequest):
             try:
@@ -88,13 +88,12 @@ class DynamoInvariants:
                 self._writes.setdefault((key, dot), name)
             durable[key] = siblings
 
-    def replied(
-        self, node: NodeId, body: StorageRequest, result: StorageResponse | OperationError
-    ) -> None:
+    def replied(self, node: NodeId, body: RequestBody, result: Response | OperationError) -> None:
         """An acknowledged write is durable wherever the answer says."""
         if not isinstance(result, storage_pb2.PutResponse | storage_pb2.DeleteResponse):
             return
         dot = (result.dot.actor, result.dot.counter)
+        assert isinstance(body, storage_pb2.PutRequest | storage_pb2.DeleteRequest), "a write"
         self._context_grew(body, result)
         for replica in result.served.replicas:
             if replica.node in self._wiped:
@@ -107,11 +106,10 @@ class DynamoInvariants:
 
     def _context_grew(
         self,
-        body: StorageRequest,
+        body: storage_pb2.PutRequest | storage_pb2.DeleteRequest,
         result: storage_pb2.PutResponse | storage_pb2.DeleteResponse,
     ) -> None:
         """A write's answer covers what its writer had read, and the write."""
-        assert isinstance(body, storage_pb2.PutRequest | storage_pb2.DeleteRequest), "a write"
         write_id = body.write_id
         before = self._contexts.get((write_id.client_id, write_id.sequence), NOTHING)
         after = decode_context(body.key, result.context)

@@ -15,8 +15,8 @@ from replication.protocol import (
     Put,
     Reply,
     RequestId,
+    Response,
     Send,
-    StorageResponse,
 )
 from replication.v1 import event_pb2
 
@@ -56,7 +56,7 @@ class Outbox:
             message = dynamo_pb2.DynamoMessage(life=self._life, heartbeat=heartbeat)
             self._sends.append(Send(peer, message))
 
-    def reply(self, request_id: RequestId, result: StorageResponse | OperationError) -> None:
+    def reply(self, request_id: RequestId, result: Response | OperationError) -> None:
         """Answer a client of this node."""
         self._replies.append(Reply(request_id, result))
 

@@ -25,10 +25,10 @@ from replication.protocol import (
     Observe,
     Reply,
     Request,
+    RequestBody,
     RequestId,
+    Response,
     Send,
-    StorageRequest,
-    StorageResponse,
 )
 from replication.v1 import event_pb2
 
@@ -52,7 +52,7 @@ _LOGGED = frozenset(
 class Sink(Protocol):
     """Whoever submitted an operation and wants its result."""
 
-    def complete(self, token: int, result: StorageResponse | OperationError) -> None:
+    def complete(self, token: int, result: Response | OperationError) -> None:
         """Take the result; ``token`` is what was given to ``submit``."""
         ...
 
@@ -132,7 +132,7 @@ class Node:
         """Return the monotonic time that deadlines are counted from."""
         return self._clock().monotonic_ns
 
-    def submit(self, sink: Sink, token: int, body: StorageRequest, deadline_ns: int) -> None:
+    def submit(self, sink: Sink, token: int, body: RequestBody, deadline_ns: int) -> None:
         """Queue a checked operation for the next turn; raise Overloaded when there is no room."""
         if len(self._sinks) >= REQUESTS_MAX or self._stopping:
             self.inbox_refused += 1

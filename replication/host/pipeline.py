@@ -13,7 +13,7 @@ import grpc.aio
 from replication.errors import InvalidRequest, OperationError, Overloaded
 from replication.host.edge import failure
 from replication.host.node import Node
-from replication.protocol import Backend, StorageResponse, check
+from replication.protocol import Backend, Response, check
 from replication.v1 import storage_pb2
 
 UNANSWERED_MAX = 4096  # operations of one stream whose results are not written yet
@@ -80,7 +80,7 @@ class Pipeline:
         except Overloaded as error:
             self.complete(number, error)
 
-    def complete(self, token: int, result: StorageResponse | OperationError) -> None:
+    def complete(self, token: int, result: Response | OperationError) -> None:
         """Put a result into the next response."""
         if self._gone:
             return
@@ -100,7 +100,7 @@ class Pipeline:
             slot.delete.CopyFrom(result)
         elif isinstance(result, storage_pb2.CompareAndSetResponse):
             slot.compare_and_set.CopyFrom(result)
-        else:
+        elif isinstance(result, OperationError):
             slot.failure.CopyFrom(failure(result))
 
     async def _write(self) -> None:

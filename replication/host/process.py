@@ -85,7 +85,8 @@ class NodeProcess:
             StorageService(self.node, backend), self._server
         )
         control_pb2_grpc.add_ControlServiceServicer_to_server(
-            ControlService(self.node, self._store, self._links, self._events), self._server
+            ControlService(self.node, backend, self._store, self._links, self._events),
+            self._server,
         )
         peer_pb2_grpc.add_PeerServiceServicer_to_server(
             PeerService(self.node, self._links, backend.message_type), self._server

@@ -17,7 +17,7 @@ from replication.host.links import Link
 from replication.host.node import Node
 from replication.host.pipeline import Pipeline
 from replication.host.store import Store
-from replication.protocol import Backend, NodeId, StorageRequest, StorageResponse, check
+from replication.protocol import Backend, NodeId, RequestBody, Response, StorageRequest, check
 from replication.v1 import (
     control_pb2,
     control_pb2_grpc,
@@ -66,14 +66,19 @@ class StorageService(storage_pb2_grpc.StorageServiceServicer):
         """Serve numbered operations until the caller half-closes."""
         await Pipeline(self._node, self._backend, context, OPERATION_LIMIT_NS).run()
 
-    async def _perform(self, request: StorageRequest, context: _Context) -> StorageResponse:
-        problem = check(self._backend, request)
-        if problem is not None:
-            raise InvalidRequest(problem)
-        answer = _Answer()
-        deadline_ns = self._node.now_ns() + _timeout_ns(context)
-        self._node.submit(answer, 0, request, deadline_ns)
-        return await answer.future
+    async def _perform(self, request: StorageRequest, context: _Context) -> Response:
+        return await _perform(self._node, self._backend, request, context)
+
+
+async def _perform(
+    node: Node, backend: Backend, request: RequestBody, context: _Context
+) -> Response:
+    problem = check(backend, request)
+    if problem is not None:
+        raise InvalidRequest(problem)
+    answer = _Answer()
+    node.submit(answer, 0, request, node.now_ns() + _timeout_ns(context))
+    return await answer.future
 
 
 class _Answer:
@@ -82,9 +87,9 @@ class _Answer:
     __slots__ = ("future",)
 
     def __init__(self) -> None:
-        self.future: asyncio.Future[StorageResponse] = asyncio.get_running_loop().create_future()
+        self.future: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
-    def complete(self, token: int, result: StorageResponse | OperationError) -> None:
+    def complete(self, token: int, result: Response | OperationError) -> None:
         if self.future.done():
             return  # The caller went away; its operation went on, as it must.
         if isinstance(result, OperationError):
@@ -109,9 +114,15 @@ class ControlService(control_pb2_grpc.ControlServiceServicer):
     """Looks into the node and breaks its links."""
 
     def __init__(
-        self, node: Node, store: Store, links: Mapping[NodeId, Link], events: EventLog
+        self,
+        node: Node,
+        backend: Backend,
+        store: Store,
+        links: Mapping[NodeId, Link],
+        events: EventLog,
     ) -> None:
         self._node = node
+        self._backend = backend
         self._store = store
         self._links = links
         self._events = events
@@ -166,6 +177,10 @@ class ControlService(control_pb2_grpc.ControlServiceServicer):
         for start in range(0, len(contents), CONTENTS_CHUNK_KEYS):
             chunk = contents[start : start + CONTENTS_CHUNK_KEYS]
             yield control_pb2.ListContentsResponse(keys=chunk)
+
+    async def Command(self, request: control_pb2.CommandRequest, context: _Context) -> Any:
+        """Ask the core for what an operator wants; answer when it is done."""
+        return await _perform(self._node, self._backend, request, context)
 
 
 class PeerService(peer_pb2_grpc.PeerServiceServicer):

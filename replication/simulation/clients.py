@@ -8,6 +8,7 @@ from replication.history import Operation, Phase
 from replication.plan.model import PlannedOperation
 from replication.simulation.watching import Call, Result
 from replication.simulation.world import World
+from replication.v1 import control_pb2
 
 
 @dataclass(slots=True)
@@ -135,6 +136,7 @@ class Client:
             self._plan_next(step.rest_ns)
 
     def _answered(self, result: Result) -> None:
+        assert not isinstance(result, control_pb2.CommandResponse), "clients give no commands"
         self._call = None
         self._perform(self.session.answered(self._timeline.now_ns, result))
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 from replication.errors import OperationError
-from replication.protocol import Core, Effect, NodeId, StorageRequest, StorageResponse
+from replication.protocol import Core, Effect, NodeId, RequestBody, Response
 
-Result: TypeAlias = StorageResponse | OperationError
+Result: TypeAlias = Response | OperationError
 
 
 class Call:
@@ -17,7 +17,7 @@ class Call:
     def __init__(
         self,
         client: str,
-        body: StorageRequest,
+        body: RequestBody,
         timeout_ns: int,
         answer: Callable[["Call", int, Result], None],
     ) -> None:
@@ -39,13 +39,13 @@ class Watcher(Protocol):
 
     def started(self, node: NodeId, core: Core) -> None: ...
 
-    def submitted(self, node: NodeId, body: StorageRequest) -> None: ...
+    def submitted(self, node: NodeId, body: RequestBody) -> None: ...
 
     def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> object | None: ...
 
     def released(self, node: NodeId, core: Core, token: object) -> None: ...
 
-    def replied(self, node: NodeId, body: StorageRequest, result: Result) -> None: ...
+    def replied(self, node: NodeId, body: RequestBody, result: Result) -> None: ...
 
     def stopped(self, node: NodeId, wiped: bool) -> None: ...
 

@@ -8,7 +8,7 @@ from typing import Any
 from replication.errors import InvalidRequest
 from replication.plan.model import LinkRule
 from replication.plan.streams import stream
-from replication.protocol import Backend, Core, Membership, NodeId, StorageRequest, check
+from replication.protocol import Backend, Core, Membership, NodeId, RequestBody, check
 from replication.simulation.clock import Clock
 from replication.simulation.disk import Disk
 from replication.simulation.network import Network, Tally
@@ -102,7 +102,7 @@ class World:
     # Clients.
 
     def call(
-        self, client: str, node: NodeId, body: StorageRequest, timeout_ns: int, done: Answered
+        self, client: str, node: NodeId, body: RequestBody, timeout_ns: int, done: Answered
     ) -> Call:
         """Send an operation to ``node``; ``done`` is called with what comes back, if anything does.
 

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from replication.v1 import event_pb2 as _event_pb2
 from replication.v1 import storage_pb2 as _storage_pb2
 import builtins as _builtins
@@ -19,6 +20,31 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Barrier:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _BarrierEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Barrier.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    BARRIER_UNSPECIFIED: _Barrier.ValueType  # 0
+    BARRIER_CAUGHT_UP: _Barrier.ValueType  # 1
+    """leader: the asked node has applied the log up to `index`"""
+    BARRIER_HINTS_DELIVERED: _Barrier.ValueType  # 2
+    """leaderless: no hint waits at the asked node"""
+    BARRIER_REPAIRED: _Barrier.ValueType  # 3
+    """leaderless: a whole round of anti-entropy found nothing different"""
+
+class Barrier(_Barrier, metaclass=_BarrierEnumTypeWrapper): ...
+
+BARRIER_UNSPECIFIED: Barrier.ValueType  # 0
+BARRIER_CAUGHT_UP: Barrier.ValueType  # 1
+"""leader: the asked node has applied the log up to `index`"""
+BARRIER_HINTS_DELIVERED: Barrier.ValueType  # 2
+"""leaderless: no hint waits at the asked node"""
+BARRIER_REPAIRED: Barrier.ValueType  # 3
+"""leaderless: a whole round of anti-entropy found nothing different"""
+Global___Barrier: _TypeAlias = Barrier  # noqa: Y015
 
 @_typing.final
 class StatusRequest(_message.Message):
@@ -394,3 +420,174 @@ class KeyContents(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyContents: _TypeAlias = KeyContents  # noqa: Y015
+
+@_typing.final
+class CommandRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSFER_LEADERSHIP_FIELD_NUMBER: _builtins.int
+    ADD_MEMBER_FIELD_NUMBER: _builtins.int
+    REMOVE_MEMBER_FIELD_NUMBER: _builtins.int
+    REPLACE_MEMBER_FIELD_NUMBER: _builtins.int
+    BARRIER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transfer_leadership(self) -> Global___TransferLeadership: ...
+    @_builtins.property
+    def add_member(self) -> Global___AddMember: ...
+    @_builtins.property
+    def remove_member(self) -> Global___RemoveMember: ...
+    @_builtins.property
+    def replace_member(self) -> Global___ReplaceMember: ...
+    @_builtins.property
+    def barrier(self) -> Global___AwaitBarrier: ...
+    def __init__(
+        self,
+        *,
+        transfer_leadership: Global___TransferLeadership | None = ...,
+        add_member: Global___AddMember | None = ...,
+        remove_member: Global___RemoveMember | None = ...,
+        replace_member: Global___ReplaceMember | None = ...,
+        barrier: Global___AwaitBarrier | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add_member", b"add_member", "barrier", b"barrier", "command", b"command", "remove_member", b"remove_member", "replace_member", b"replace_member", "transfer_leadership", b"transfer_leadership"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_member", b"add_member", "barrier", b"barrier", "command", b"command", "remove_member", b"remove_member", "replace_member", b"replace_member", "transfer_leadership", b"transfer_leadership"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["transfer_leadership", "add_member", "remove_member", "replace_member", "barrier"]  # noqa: Y015
+    _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
+
+Global___CommandRequest: _TypeAlias = CommandRequest  # noqa: Y015
+
+@_typing.final
+class TransferLeadership(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TO_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    """empty: whoever is best placed"""
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TransferLeadership: _TypeAlias = TransferLeadership  # noqa: Y015
+
+@_typing.final
+class AddMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    LEARNER_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    learner: _builtins.bool
+    """leader: it stays one, a replica without a vote"""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        learner: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["learner", b"learner", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddMember: _TypeAlias = AddMember  # noqa: Y015
+
+@_typing.final
+class RemoveMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveMember: _TypeAlias = RemoveMember  # noqa: Y015
+
+@_typing.final
+class ReplaceMember(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    """leaves"""
+    by: _builtins.str
+    """comes in its place"""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "node", b"node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceMember: _TypeAlias = ReplaceMember  # noqa: Y015
+
+@_typing.final
+class AwaitBarrier(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    kind: Global___Barrier.ValueType
+    index: _builtins.int
+    """of BARRIER_CAUGHT_UP"""
+    def __init__(
+        self,
+        *,
+        kind: Global___Barrier.ValueType = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "kind", b"kind"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitBarrier: _TypeAlias = AwaitBarrier  # noqa: Y015
+
+@_typing.final
+class CommandResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVED_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    words: _builtins.str
+    """what was done, one sentence"""
+    @_builtins.property
+    def served(self) -> _storage_pb2.Served: ...
+    def __init__(
+        self,
+        *,
+        served: _storage_pb2.Served | None = ...,
+        words: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["served", b"served"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["served", b"served", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommandResponse: _TypeAlias = CommandResponse  # noqa: Y015

@@ -54,6 +54,11 @@ class ControlServiceStub(object):
                 request_serializer=replication_dot_v1_dot_control__pb2.ListContentsRequest.SerializeToString,
                 response_deserializer=replication_dot_v1_dot_control__pb2.ListContentsResponse.FromString,
                 _registered_method=True)
+        self.Command = channel.unary_unary(
+                '/replication.v1.ControlService/Command',
+                request_serializer=replication_dot_v1_dot_control__pb2.CommandRequest.SerializeToString,
+                response_deserializer=replication_dot_v1_dot_control__pb2.CommandResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer(object):
@@ -86,6 +91,14 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Command(self, request, context):
+        """What an operator asks of the cluster. Answered when it is done, or refused as operations are: a
+        node that is not the one to ask answers with NotLeader and a hint.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +121,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.ListContents,
                     request_deserializer=replication_dot_v1_dot_control__pb2.ListContentsRequest.FromString,
                     response_serializer=replication_dot_v1_dot_control__pb2.ListContentsResponse.SerializeToString,
+            ),
+            'Command': grpc.unary_unary_rpc_method_handler(
+                    servicer.Command,
+                    request_deserializer=replication_dot_v1_dot_control__pb2.CommandRequest.FromString,
+                    response_serializer=replication_dot_v1_dot_control__pb2.CommandResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +236,33 @@ class ControlService(object):
             '/replication.v1.ControlService/ListContents',
             replication_dot_v1_dot_control__pb2.ListContentsRequest.SerializeToString,
             replication_dot_v1_dot_control__pb2.ListContentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Command(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replication.v1.ControlService/Command',
+            replication_dot_v1_dot_control__pb2.CommandRequest.SerializeToString,
+            replication_dot_v1_dot_control__pb2.CommandResponse.FromString,
             options,
             channel_credentials,
             insecure,

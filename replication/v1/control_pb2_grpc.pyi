@@ -38,6 +38,10 @@ class ControlServiceStub:
     """Replaces all link faults of this node."""
     ListContents: _grpc.UnaryStreamMultiCallable[_control_pb2.ListContentsRequest, _control_pb2.ListContentsResponse]
     """What this replica holds, key by key, without the values."""
+    Command: _grpc.UnaryUnaryMultiCallable[_control_pb2.CommandRequest, _control_pb2.CommandResponse]
+    """What an operator asks of the cluster. Answered when it is done, or refused as operations are: a
+    node that is not the one to ask answers with NotLeader and a hint.
+    """
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -49,6 +53,10 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Replaces all link faults of this node."""
     ListContents: _aio.UnaryStreamMultiCallable[_control_pb2.ListContentsRequest, _control_pb2.ListContentsResponse]  # type: ignore[assignment]
     """What this replica holds, key by key, without the values."""
+    Command: _aio.UnaryUnaryMultiCallable[_control_pb2.CommandRequest, _control_pb2.CommandResponse]  # type: ignore[assignment]
+    """What an operator asks of the cluster. Answered when it is done, or refused as operations are: a
+    node that is not the one to ask answers with NotLeader and a hint.
+    """
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -81,5 +89,15 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_control_pb2.ListContentsResponse], _abc.AsyncIterator[_control_pb2.ListContentsResponse]]:
         """What this replica holds, key by key, without the values."""
+
+    @_abc_1.abstractmethod
+    def Command(
+        self,
+        request: _control_pb2.CommandRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.CommandResponse, _abc.Awaitable[_control_pb2.CommandResponse]]:
+        """What an operator asks of the cluster. Answered when it is done, or refused as operations are: a
+        node that is not the one to ask answers with NotLeader and a hint.
+        """
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

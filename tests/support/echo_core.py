@@ -74,6 +74,10 @@ class EchoCore:
 
     def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
         body = request.body
+        if isinstance(body, control_pb2.CommandRequest):
+            served = storage_pb2.Served(node=self._node)
+            words = f"heard of {body.WhichOneof('command')}"
+            return [Reply(request_id, control_pb2.CommandResponse(served=served, words=words))]
         if body.key.startswith("bug-"):
             raise ValueError(f"the core does not like {body.key}")
         if body.key.startswith("stuck-"):

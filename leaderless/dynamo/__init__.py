@@ -22,9 +22,9 @@ What a cluster of these guarantees, while what is persisted stays persisted
 - A write that is retried with its write id takes effect once if the coordinator still holds its
   version. Otherwise it may get a second dot. Readers are never shown the same write twice, but a
   version that others have superseded meanwhile can come back as their sibling.
-- No dot is given away twice: a node's own copy, with its dot, is durable before anybody hears of
-  it, and a node that lost its disk is a new actor. A disk that loses what it had reported durable
-  voids this: a dot may then name two writes, and replicas will take the second for the first.
+- No dot is given away twice, whatever a disk forgets: every life of a node is an actor of its own.
+  Vectors pay for it with an entry per restart of a coordinator, some twenty bytes in each key that
+  it wrote in that life.
 
 Where it differs from the paper (DeCandia et al., SOSP 2007)
 - Only replicas coordinate, reads too; the paper lets any node coordinate a read (§4.5, §5).

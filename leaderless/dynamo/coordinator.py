@@ -78,7 +78,7 @@ class Coordinator:
         load = dynamo_pb2.Load(number=number, key=read.key)
         for replica in read.replicas:
             if replica != node.name:
-                node.outbox.batch(replica, len(read.key)).loads.append(load)
+                node.outbox.question(replica, len(read.key)).loads.append(load)
         self.loaded(now, node.name, number, node.replica.encoded(read.key))
 
     def loaded(self, now: Instant, replica: NodeId, number: int, siblings: bytes) -> None:
@@ -191,7 +191,7 @@ class Coordinator:
         store = dynamo_pb2.Store(number=number, key=write.key, siblings=encoded)
         for replica in pending.replicas:
             if replica != node.name:
-                node.outbox.batch(replica, len(encoded)).stores.append(store)
+                node.outbox.question(replica, len(encoded)).stores.append(store)
         # Counted at once: no answer overtakes the write of this node's own copy (see Outbox).
         self.stored(node.name, number)
 

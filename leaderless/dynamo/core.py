@@ -71,8 +71,8 @@ class DynamoCore:
         self._forwarder = Forwarder(self._node, self._coordinator)
         role = event_pb2.RoleChanged(role=event_pb2.ROLE_REPLICA)
         self._node.observe(event_pb2.Event(role_changed=role))
-        # Everything else this node does comes after, so the life and the actor are its own for
-        # ever before any number or dot of them leaves the node.
+        # Everything else this node does comes after, so the life is its own for ever before any
+        # number of it leaves the node.
         return [Persist([*writes]), *self.wake(now)]
 
     def receive(self, now: Instant, sender: NodeId, message: Message) -> list[Effect]:
@@ -139,7 +139,7 @@ class DynamoCore:
         return detector_ns if deadline_ns is None else min(deadline_ns, detector_ns)
 
     def flush(self, now: Instant) -> list[Effect]:
-        """Return what the inputs since the last call want done: persist, then send, then reply."""
+        """Return what the inputs since the last call want done, in the order of ``Outbox``."""
         return self._node.outbox.flush(self._node.replica.writes())
 
     def status(self) -> control_pb2.NodeStatus:
@@ -166,25 +166,27 @@ class DynamoCore:
     def _identity(self, now: Instant, saved: Saved) -> tuple[str, int, list[Put]]:
         """Return the actor of this node's dots, the number of this life, and what to persist.
 
-        An empty store makes a new actor, so a node that lost its disk never names a write with a
-        dot that it gave away before; its lives are counted from somewhere else for the same reason.
-        The wall clock goes into it, in case that the node was given the same random numbers again.
+        Each life is an actor of its own. So a dot need not be durable before others hear of it: if
+        it is forgotten with the write it names, nobody gives it away again, whatever the disk lost.
+        Lives are counted on the disk; on a new one they begin anywhere. The wall clock goes into
+        both, in case that the node is given the same random numbers each time.
         """
         name, kind = self._membership.node, str(self._settings.versions)
-        found = saved.get(META, b"actor")
+        incarnation = self._rng.getrandbits(48) ^ (now.wall_ns % 2**48)
+        found = saved.get(META, b"life")
         if found is None:
-            incarnation = self._rng.getrandbits(48) ^ (now.wall_ns % 2**48)
-            actor, life = f"{name}#{incarnation:012x}", 1 + incarnation % 2**31
+            life = 1 + incarnation % 2**31
         else:
-            actor = found.decode()
-            life = int(saved.get(META, b"life") or b"0") + 1
+            life = int(found) + 1
+            owner = (saved.get(META, b"node") or b"").decode()
             held_kind = (saved.get(META, b"versions") or b"").decode()
-            if not actor.startswith(f"{name}#"):
-                raise ConfigError([f"the store belongs to {actor}, this node is {name}"])
+            if owner != name:
+                raise ConfigError([f"the store belongs to {owner}, this node is {name}"])
             if held_kind != kind:
                 raise ConfigError([f"the store holds versions = {held_kind!r}, not {kind!r}"])
-        pairs = {b"actor": actor.encode(), b"life": b"%d" % life, b"versions": kind.encode()}
-        return actor, life, [Put(META, key, value) for key, value in pairs.items()]
+        pairs = {b"node": name.encode(), b"life": b"%d" % life, b"versions": kind.encode()}
+        writes = [Put(META, key, value) for key, value in pairs.items()]
+        return f"{name}#{incarnation:012x}", life, writes
 
     def _advance(self, now: Instant) -> None:
         """Let the detector see the time before anything is decided."""

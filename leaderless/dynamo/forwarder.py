@@ -74,7 +74,7 @@ class Forwarder:
                 message.put.CopyFrom(body)
             case storage_pb2.DeleteRequest():
                 message.delete.CopyFrom(body)
-        node.outbox.batch(alive[0], body.ByteSize()).forwards.append(message)
+        node.outbox.question(alive[0], body.ByteSize()).forwards.append(message)
 
     def take(self, now: Instant, sender: NodeId, message: dynamo_pb2.Forward) -> None:
         """Coordinate an operation for ``sender``, at most once.

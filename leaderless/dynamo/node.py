@@ -39,7 +39,7 @@ class Node:
     """One life of a node."""
 
     name: NodeId
-    actor: str  # in dots: the name and the incarnation of the disk
+    actor: str  # in dots: the name and a number of this life's own
     settings: DynamoSettings
     ring: Ring
     versioning: Versioning

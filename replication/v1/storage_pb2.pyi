@@ -102,7 +102,7 @@ class Dot(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     COUNTER_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """the node and its incarnation: a wiped disk makes a new actor"""
+    """the node and a number: every life of a node is an actor of its own"""
     counter: _builtins.int
     def __init__(
         self,

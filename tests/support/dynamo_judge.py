@@ -45,6 +45,7 @@ class Judge:
     retried: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     acknowledged: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
     durable: dict[tuple[NodeId, str], Siblings] = field(default_factory=dict)
+    asked: dict[int, tuple[str, Siblings]] = field(default_factory=dict)  # by number
     any_wiped: bool = False
     refusals: list[tuple[str, str]] = field(default_factory=list)
     siblings_most: int = 0
@@ -54,15 +55,25 @@ class Judge:
         assert self.histories.setdefault((key, write), read | {write}) == read | {write}
 
     def sent(self, node: NodeId, message: Message) -> None:
-        """What a node tells of its own writes, it has on its disk."""
+        """What a node says that it holds, it has on its disk."""
         assert isinstance(message, dynamo_pb2.DynamoMessage)
         for store in message.batch.stores:
             siblings = decode(store.siblings)
             self._know_dots(store.key, siblings)
-            durable = self.durable.get((node, store.key), EMPTY).vector
-            for dot in siblings.versions:
-                if not durable.covers(*dot):
-                    raise Violation(f"{node} sent {dot} of {store.key} before it was durable")
+            self.asked[store.number] = (store.key, siblings)
+        for load in message.batch.loads:
+            self.asked[load.number] = (load.key, EMPTY)
+        for number in message.batch.stored:
+            self._is_durable(node, *self.asked[number])
+        for loaded in message.batch.loaded:
+            key, _ = self.asked[loaded.number]
+            self._is_durable(node, key, decode(loaded.siblings))
+
+    def _is_durable(self, node: NodeId, key: str, siblings: Siblings) -> None:
+        durable = self.durable.get((node, key), EMPTY).vector
+        for dot in siblings.versions:
+            if not durable.covers(*dot):
+                raise Violation(f"{node} told of {dot} of {key} before it was durable")
 
     def persisted(self, node: NodeId, persist: Persist) -> None:
         """A replica's knowledge grows; it keeps exactly what no other write it knows has read."""

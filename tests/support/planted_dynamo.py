@@ -46,15 +46,7 @@ class ForgetsItsIncarnation(DynamoCore):
 
     def _identity(self, now: Instant, saved: Saved) -> tuple[str, int, list[Put]]:
         _, life, writes = super()._identity(now, saved)
-        actor = f"{self._membership.node}#0"
-        return (
-            actor,
-            life,
-            [
-                replace(write, value=actor.encode()) if write.key == b"actor" else write
-                for write in writes
-            ],
-        )
+        return f"{self._membership.node}#0", life, writes
 
 
 def _planted(

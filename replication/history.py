@@ -95,6 +95,7 @@ class Operation:
     message: str | None = None
     attempts: int = 1
     redirects: int = 0  # attempts that ended in NotLeader
+    turned_ns: int | None = None  # when the last attempt was sent, if it was not the first
 
 
 @dataclass(slots=True)

@@ -140,7 +140,7 @@ def test_measures_are_found_by_their_path() -> None:
         "findings.linearizability.violations": 0,
         "failovers.count": 1,
         "failovers.0.steps.1.after_fault_ms": None,
-        "failovers.0.steps.2.after_fault_ms": 112,
+        "failovers.0.steps.3.after_fault_ms": 112,
         "failovers.-1.failed": 0,
         "failovers.1.failed": None,
         "conflicts.vanished_count": 0,

@@ -267,12 +267,14 @@ def test_the_ledger_of_a_crash_adds_up() -> None:
     assert steps(ledger) == {
         "detected": 400,
         "elected": 500,
+        "clients redirected": 1_000,
         "first acknowledged write": 1_001,
         "back to 95 %": 1_001,
     }
     assert [each.detail for each in ledger.steps] == [
         "n4 stood for election after 400 ms of silence",
         "n4 in term 3",
+        "c1 turned to n4",
         "c1:401 by n4 in term 3",
         "102/s, 100/s before the fault",
     ]

@@ -12,6 +12,7 @@ from replication.analysis.findings import Finding, RunFindings, SideFindings, co
 from replication.analysis.latency import latency_points, percentiles, throughput_per_s
 from replication.analysis.registry import CHECKS
 from replication.analysis.roles import role_periods
+from replication.analysis.split_brain import split_brains
 from replication.analysis.staleness import staleness
 from replication.analysis.view import View
 from replication.history import History, OperationKind, Outcome, Phase
@@ -74,6 +75,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         writes=percentiles(view, writes=True),
         availability=availability(view),
         failovers=failovers(view),
+        split_brains=split_brains(view),
         conflicts=view.once(ledger),
         convergence=view.once(convergence.report),
         faults=list(history.faults),

@@ -52,7 +52,7 @@ class _Fate:
 
 def check(view: View) -> Finding:
     """Return the verdict on every write of the history."""
-    fate = _fate(view)
+    fate = view.once(_fate)
     found = coverage(view, reads=False)
     if not fate.acknowledged:
         found.notes.append("no write was acknowledged: nothing can have been lost")
@@ -87,6 +87,16 @@ def check(view: View) -> Finding:
         },
     )
     return conclude(view, finding)
+
+
+def lost_writes(view: View) -> list[Operation]:
+    """Return the acknowledged writes that are lost."""
+    return [write for write, _ in view.once(_fate).lost]
+
+
+def failed_visible(view: View) -> list[Operation]:
+    """Return the writes that failed for certain and were noticed all the same."""
+    return view.once(_fate).visible
 
 
 def _fate(view: View) -> _Fate:

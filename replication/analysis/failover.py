@@ -6,6 +6,7 @@ place. On a leaderless side there is nobody to elect, so the same fault gets the
 - *detected*: the first election that another node starts after the fault, pre-votes included; on a
   leaderless side, the first time that a node outside the fault suspects one inside it.
 - *elected*: the first node that leads in a higher term than the leader at the fault.
+- *clients redirected*: the first time that a client sent what the new leader then served.
 - *first acknowledged write*: after an election, the first write that the new term acknowledged
   (by the end of the write); without one, the first that was invoked after the fault. A write that
   was under way at the fault and whose answer was already travelling proves no recovery.
@@ -16,20 +17,27 @@ place. On a leaderless side there is nobody to elect, so the same fault gets the
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replication.analysis import words
-from replication.analysis.findings import Failover, FailoverStep
+from replication.analysis.failover_picture import picture
+from replication.analysis.findings import Failover, FailoverStep, PartitionSide
+from replication.analysis.prediction import predicted
 from replication.analysis.roles import Turn, roles, window_end_ns
 from replication.analysis.view import FAIL, OK, UNKNOWN, Times, View, columns
 from replication.history import FaultRecord, NodeEvent, Operation, OperationKind, Outcome
+
+Chosen: TypeAlias = NDArray[np.bool_]
 
 BEFORE_NS_MAX = 2_000_000_000
 BEFORE_NS_MIN = 500_000_000
 RATE_WINDOW_NS = 500_000_000
 RATE_STEP_NS = 50_000_000
 RECOVERED_SHARE = 0.95
+DROPPED_MAX = 100  # write ids named
 WATCHED_NS_MAX = 3_600_000_000_000
 LEADER_FAULTS = ("kill", "restart", "pause", "partition")
 
@@ -103,6 +111,8 @@ def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None) -> Failov
         at_ns = None if elected is None else elected[1].at_ns
         told = "" if elected is None else f"{elected[0]} in term {elected[1].term}"
         _add(ledger, case, "elected", at_ns, told)
+        at_ns, told = _redirected(view, case, elected)
+        _add(ledger, case, "clients redirected", at_ns, told)
     write = _first_write(view, case, elected)
     at_ns = None if write is None else write.complete_ns
     told = "" if write is None else f"{write.write_id}{words.served(write)}"
@@ -112,6 +122,12 @@ def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None) -> Failov
     _count(view, case, ledger, max(case.end_ns, 0 if write is None else write.complete_ns or 0))
     _count_terms(view, case, ledger)
     _follow_old_leader(view, case, ledger)
+    if case.leader is not None:
+        ledger.old_leader = case.leader
+        touched = _touched(view, case.fault)
+        followers = [each for each in view.history.nodes if each not in touched]
+        ledger.prediction = predicted(view, case.at_ns, followers)
+    ledger.picture = picture(view, case.at_ns, case.until_ns, ledger.steps)
     return ledger
 
 
@@ -152,6 +168,29 @@ def _detected_words(event: NodeEvent | None) -> str:
     if event.name == "peer_suspected":
         return f"{event.node} suspected {event.fields.get('peer')}{heard}"
     return f"{event.node} stood for election{heard}"
+
+
+def _redirected(
+    view: View, case: _Case, elected: tuple[str, Turn] | None
+) -> tuple[int | None, str]:
+    """Return when the first client turned to the new leader, and by when every client had."""
+    if elected is None:
+        return None, ""
+    node, turn = elected
+    turned: dict[str, int] = {}  # client -> when it sent what the new leader served first
+    for each in view.once(columns).operations:
+        if each.node != node or each.outcome is not Outcome.OK:
+            continue
+        sent_ns = each.invoke_ns if each.turned_ns is None else each.turned_ns
+        if turn.at_ns <= sent_ns < min(turned.get(each.client, case.until_ns), case.until_ns):
+            turned[each.client] = sent_ns
+    if not turned:
+        return None, ""
+    first = min(turned, key=lambda client: (turned[client], client))
+    last_ns = max(turned.values())
+    many = len(turned) > 1
+    told = f"; {len(turned)} clients by {words.moment(view, last_ns)}" if many else ""
+    return turned[first], f"{first} turned to {node}{told}"
 
 
 def _first_write(view: View, case: _Case, elected: tuple[str, Turn] | None) -> Operation | None:
@@ -212,9 +251,23 @@ def _count(view: View, case: _Case, ledger: Failover, end_ns: int) -> None:
     ledger.failed = int(np.count_nonzero(inside & (loaded.outcome == FAIL)))
     ledger.unknown = int(np.count_nonzero(inside & (loaded.outcome == UNKNOWN)))
     ledger.redirected = int(np.count_nonzero(inside & (loaded.redirects > 0)))
+    ledger.by_side = [_count_side(view, side, inside) for side in case.fault.sides]
     ok = loaded.outcome == OK
     ledger.write_outage_ns = _outage(view, case, loaded.complete[ok & loaded.write])
     ledger.read_outage_ns = _outage(view, case, loaded.complete[ok & ~loaded.write])
+
+
+def _count_side(view: View, side: list[str], inside: Chosen) -> PartitionSide:
+    loaded = view.once(columns)
+    mine = [index for index, client in enumerate(loaded.clients) if client in side]
+    here = inside & np.isin(loaded.client, mine)
+    return PartitionSide(
+        words.listed(side),
+        ok=int(np.count_nonzero(here & (loaded.outcome == OK))),
+        failed=int(np.count_nonzero(here & (loaded.outcome == FAIL))),
+        unknown=int(np.count_nonzero(here & (loaded.outcome == UNKNOWN))),
+        redirected=int(np.count_nonzero(here & (loaded.redirects > 0))),
+    )
 
 
 def _outage(view: View, case: _Case, acknowledged: Times) -> int:
@@ -237,14 +290,26 @@ def _count_terms(view: View, case: _Case, ledger: Failover) -> None:
     """
     highest = case.term
     end_ns = case.end_ns if case.leader is None else case.until_ns
+    stood: set[int] = set()
+    won = {
+        turn.term
+        for turns in view.once(roles).turns.values()
+        for turn in turns
+        if turn.role == "leader"
+    }
     for event in view.history.events:
         if not case.at_ns < event.time_ns < end_ns:
             continue
-        if event.name == "election_started" and not event.fields.get("pre_vote"):
-            ledger.elections += 1
+        if event.name == "election_started":
+            if event.fields.get("pre_vote"):
+                ledger.pre_votes += 1
+            else:
+                ledger.elections += 1
+                stood.add(int(event.fields.get("term") or 0))
         if event.name in ("election_started", "role_changed"):
             burnt = not event.fields.get("pre_vote")
             highest = max(highest, int(event.fields.get("term") or 0) if burnt else 0)
+    ledger.split_votes = len(stood - won)
     if case.leader is not None:
         ledger.terms = highest - case.term
 
@@ -265,10 +330,14 @@ def _follow_old_leader(view: View, case: _Case, ledger: Failover) -> None:
             and case.at_ns < event.time_ns < case.until_ns
         ):
             ledger.truncated_entries += int(event.fields.get("entries") or 0)
-            ledger.truncated_acknowledged += sum(
-                _was_acknowledged(view, case, event, write_id)
+            dropped = [
+                write_id
                 for write_id in event.fields.get("write_ids", ())
-            )
+                if _was_acknowledged(view, case, event, write_id)
+            ]
+            ledger.truncated_acknowledged += len(dropped)
+            room = max(DROPPED_MAX - len(ledger.dropped_acknowledged), 0)
+            ledger.dropped_acknowledged += dropped[:room]
 
 
 def _was_acknowledged(view: View, case: _Case, event: NodeEvent, write_id: str) -> bool:

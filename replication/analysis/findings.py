@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from replication.analysis.pictures import FailoverPicture
 from replication.history import FaultRecord
 
 
@@ -102,6 +103,49 @@ class FailoverStep:
 
 
 @dataclass(slots=True)
+class FailoverPrediction:
+    """What the timeouts let expect of a failover (``replication.analysis.prediction``)."""
+
+    detected_ns: int  # the mean
+    detected_low_ns: int  # one in twenty is noticed sooner
+    detected_high_ns: int  # one in twenty is noticed later
+    elected_ns: int | None  # None: no write before the fault tells how long a round of votes takes
+    followers: int  # whose timeouts race
+    timeout_min_ns: int
+    timeout_max_ns: int
+    heartbeat_ns: int
+    rounds: int  # of votes
+    round_ns: int | None  # the median write before the fault
+
+
+@dataclass(slots=True)
+class PartitionSide:
+    """What became of the operations of the clients on one side of a partition."""
+
+    name: str  # "n1, n2 and c1"
+    ok: int = 0
+    failed: int = 0
+    unknown: int = 0
+    redirected: int = 0
+
+
+@dataclass(slots=True)
+class SplitBrain:
+    """Two leaders that acknowledged writes in the same interval."""
+
+    old: str
+    old_term: int
+    new: str
+    new_term: int
+    start_ns: int
+    end_ns: int
+    old_writes: int  # acknowledged by the old leader although the new one had acknowledged already
+    new_writes: int  # acknowledged by the new leader in the interval
+    lost_count: int = 0  # of the old leader's
+    lost: list[str] = field(default_factory=list)  # their write ids, the first 100
+
+
+@dataclass(slots=True)
 class Failover:
     """The ledger of one fault (design §8)."""
 
@@ -119,6 +163,13 @@ class Failover:
     truncated_acknowledged: int = 0  # of them acknowledged to a client: must be 0 for Raft
     old_leader_returned_ns: int | None = None  # when it was a follower of the new one
     left_the_leader_alone: bool = False  # the fault did not touch a leader: no failover was due
+    dropped_acknowledged: list[str] = field(default_factory=list)  # write ids, the first 100
+    old_leader: str | None = None
+    pre_votes: int = 0  # rounds in which a node only asked whether it could win
+    split_votes: int = 0  # terms that somebody stood for and nobody won
+    by_side: list[PartitionSide] = field(default_factory=list)
+    prediction: FailoverPrediction | None = None
+    picture: FailoverPicture | None = None
 
 
 @dataclass(slots=True)
@@ -243,6 +294,7 @@ class SideFindings:
     faults: list[FaultRecord]
     roles: list[RolePeriod]
     latency_points: list[LatencyPoint]
+    split_brains: list[SplitBrain] = field(default_factory=list)
     staleness: Staleness = field(default_factory=Staleness)
     throughput_per_s: float = 0.0  # acknowledged operations while measuring
     operations: dict[str, int] = field(default_factory=dict)  # outcome -> count

@@ -300,6 +300,8 @@ class Session:
             share_ns = (self._timeout_ns // READ_TIMEOUT_SHARE) << self._silences
             left_ns = min(left_ns, max(share_ns, READ_TIMEOUT_NS_MIN))
         self._operation.attempts += 1
+        if self._operation.attempts > 1:
+            self._operation.turned_ns = now_ns
         self._node = self._last = node
         self._next = None
         self._round.append(node)

@@ -1,4 +1,4 @@
-"""What happened step by step: failovers, conflicts, vanished writes and convergence, per side."""
+"""What concurrency did, step by step: conflicts, vanished writes and convergence, per side."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 from replication.analysis.findings import (
     Conflict,
     ConflictLedger,
-    Failover,
     RunFindings,
     SideFindings,
     VanishedWrite,
@@ -16,64 +15,6 @@ from replication.report.model import Chapter, Table
 
 DIFFERING_KEYS_MAX = 50
 VERSIONS_MAX = 10
-
-
-def failovers(run: RunFindings) -> list[Chapter]:
-    """Return the failover ledger of every side that had a fault."""
-    return [
-        Chapter(
-            side=name,
-            sentences=[] if side.failovers else ["No fault of this run has a failover ledger."],
-            tables=[_failover_table(each, side) for each in side.failovers],
-        )
-        for name, side in run.sides.items()
-    ]
-
-
-def _failover_table(failover: Failover, side: SideFindings) -> Table:
-    return Table(
-        title=f"Fault {failover.fault}: {formats.sentence(failover.words)}",
-        columns=["step", "at", "after the fault", "how it is known"],
-        rows=[
-            [
-                formats.sentence(step.name),
-                formats.moment(step.at_ns, side.load_start_ns),
-                formats.duration_ns(step.after_fault_ns),
-                formats.sentence(step.detail) or formats.DASH,
-            ]
-            for step in failover.steps
-        ],
-        note=" ".join(_failover_sentences(failover, side)),
-    )
-
-
-def _failover_sentences(failover: Failover, side: SideFindings) -> Iterable[str]:
-    if failover.left_the_leader_alone:
-        yield "The fault did not touch a leader: no failover was due."
-    yield (
-        f"Longest stretch without an acknowledged write: "
-        f"{formats.duration_ns(failover.write_outage_ns)}; "
-        f"without an acknowledged read: {formats.duration_ns(failover.read_outage_ns)}."
-    )
-    yield (
-        f"{formats.plural(failover.failed, 'operation')} failed, "
-        f"{formats.count(failover.unknown)} unknown, "
-        f"{formats.count(failover.redirected)} redirected."
-    )
-    if failover.elections or failover.terms:
-        yield (
-            f"{formats.plural(failover.elections, 'election')}, "
-            f"{formats.plural(failover.terms, 'term')}."
-        )
-    if failover.truncated_entries:
-        yield (
-            f"{formats.plural(failover.truncated_entries, 'log entry', 'log entries')} dropped by "
-            f"a returning leader, {formats.count(failover.truncated_acknowledged)} of them "
-            "acknowledged to a client."
-        )
-    if failover.old_leader_returned_ns is not None:
-        returned = formats.moment(failover.old_leader_returned_ns, side.load_start_ns)
-        yield f"The old leader was back as a follower at {returned}."
 
 
 def conflicts(run: RunFindings) -> list[Chapter]:

@@ -22,7 +22,7 @@ def sections(run: RunFindings) -> list[Section]:
         Section(
             "failover",
             "Failover",
-            _failover_rows(run.sides),
+            [*_failover_rows(run.sides), *_split_brain_rows(run.sides)],
             "Times count from the moment the fault was injected.",
         ),
         Section(
@@ -99,6 +99,7 @@ def _rows_of_fault(sides: Sides, number: int) -> Iterable[Row]:
         {name: Cell(_fault_words(each)) for name, each in found.items()},
     )
     yield from _step_rows(found, prefix)
+    yield from _predicted_rows(found, prefix)
     yield _of_failover(f"{prefix}write outage", found, lambda each: each.write_outage_ns)
     yield _of_failover(f"{prefix}read outage", found, lambda each: each.read_outage_ns)
     for label, field in _FAILOVER_COUNTS:
@@ -110,10 +111,54 @@ _FAILOVER_COUNTS = (
     ("operations unknown", "unknown"),
     ("operations redirected", "redirected"),
     ("elections", "elections"),
-    ("terms", "terms"),
+    ("terms burnt", "terms"),
+    ("split votes", "split_votes"),
+    ("rounds of pre-votes", "pre_votes"),
     ("log entries dropped by a returning leader", "truncated_entries"),
     ("acknowledged log entries dropped", "truncated_acknowledged"),
 )
+
+
+def _predicted_rows(found: Mapping[str, Failover], prefix: str) -> Iterable[Row]:
+    expected = {
+        name: failover.prediction
+        for name, failover in found.items()
+        if failover.prediction is not None
+    }
+    if expected:
+        yield Row(
+            _capital(f"{prefix}predicted detection"),
+            {
+                name: Cell(
+                    f"{formats.duration_ns(each.detected_ns)} "
+                    f"({formats.duration_ns(each.detected_low_ns)} to "
+                    f"{formats.duration_ns(each.detected_high_ns)})"
+                )
+                for name, each in expected.items()
+            },
+        )
+        yield Row(
+            _capital(f"{prefix}predicted election"),
+            {name: Cell(formats.duration_ns(each.elected_ns)) for name, each in expected.items()},
+            headline=False,
+        )
+
+
+def _split_brain_rows(sides: Sides) -> Iterable[Row]:
+    if not any(side.split_brains for side in sides.values()):
+        return
+    for label, measure in (
+        ("Writes acknowledged by an old leader beside the new one", "old_writes"),
+        ("Acknowledged writes lost in a split brain", "lost_count"),
+    ):
+        yield Row(
+            label,
+            {
+                name: Cell(formats.count(sum(getattr(each, measure) for each in side.split_brains)))
+                for name, side in sides.items()
+                if side.family == "leader"
+            },
+        )
 
 
 def _fault_words(failover: Failover) -> str:

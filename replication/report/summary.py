@@ -1,7 +1,7 @@
 """The one place where findings become words and numbers; every renderer shows what it returns."""
 
 from replication.analysis.findings import RunFindings, SideFindings, Verdict
-from replication.report import formats, judgements, ledgers, rows, trust
+from replication.report import failover_ledger, formats, judgements, ledgers, rows, trust
 from replication.report.model import ExpectationText, SideHead, Summary
 
 
@@ -27,7 +27,7 @@ def summarize(run: RunFindings) -> Summary:
         ],
         expectations=expectations,
         judgements=judgements.judgements(run),
-        failovers=ledgers.failovers(run),
+        failovers=failover_ledger.failovers(run),
         conflicts=ledgers.conflicts(run),
         convergence=ledgers.convergence(run),
         trust=trust.trust_marks(run),

@@ -71,7 +71,8 @@ class RaftInvariants:
     def __init__(self, settings: RaftSettings, nodes: Sequence[NodeId]) -> None:
         self._default_read = settings.default_read
         self._acknowledged_index: Index = 0  # the highest of a write that was acknowledged
-        self._read_floors: dict[tuple[NodeId, int], Index] = {}
+        # By node and request; the request is kept so that its identity stays its own.
+        self._read_floors: dict[tuple[NodeId, int], tuple[Index, storage_pb2.GetRequest]] = {}
         self._seen = {node: _Seen() for node in nodes}
         self._known = {node: _Known() for node in nodes}
         self._void = False  # a disk was wiped
@@ -99,8 +100,8 @@ class RaftInvariants:
         )
         index, term = known.last
         log = replica.log
-        # Entries of a later term may have taken its place in a commit that nobody heard of yet.
-        assert log.matches(index, term) or log.last_term > term, (
+        # A leader of a later term may have overwritten it in a commit that nobody heard of yet.
+        assert log.matches(index, term) or replica.term > known.term, (
             f"Entries are durable before they are answered (Raft figure 2): {node} had let out "
             f"entry {index} of term {term}, and its log ends at {log.last_index} of term "
             f"{log.last_term} after a restart"
@@ -110,7 +111,7 @@ class RaftInvariants:
         """Note what a linearizable read has to see."""
         if isinstance(body, storage_pb2.GetRequest) and self._is_linearizable(body):
             # A client may ask the same again; the answer may be to the first time.
-            self._read_floors.setdefault((node, id(body)), self._acknowledged_index)
+            self._read_floors.setdefault((node, id(body)), (self._acknowledged_index, body))
 
     def _is_linearizable(self, body: storage_pb2.GetRequest) -> bool:
         if body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED:
@@ -185,7 +186,7 @@ class RaftInvariants:
         if not isinstance(result, storage_pb2.GetResponse):
             self._acknowledged_index = max(self._acknowledged_index, index)
             return
-        floor = self._read_floors.pop((node, id(body)), 0)
+        floor, _ = self._read_floors.pop((node, id(body)), (0, body))
         assert index >= floor, (
             f"Linearizable reads see acknowledged writes (dissertation §6.4): {node} read "
             f"{body.key} at index {index}, and the write at index "

@@ -9,8 +9,8 @@ class Clock:
     """What a node reads when it asks for the time.
 
     A drift of ``ppm`` parts per million changes the rate of both its clocks; an offset and a jump
-    change the wall clock alone. Monotonic time never goes back and starts anew at a restart, as a
-    process on a machine that was reset would see it.
+    change the wall clock alone. Monotonic time never goes back, not even over a restart: it is the
+    machine's.
     """
 
     __slots__ = ("_local_ns", "_true_ns", "ppm", "wall_offset_ns")

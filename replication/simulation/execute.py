@@ -315,6 +315,7 @@ class _Side:
         ]
         history.contents = replica_contents(self._contents())
         history.links = world.network.totals()
+        history.links.dropped += sum(node.dropped for node in world.nodes.values())
         history.node_cpu_seconds = {
             name: round(node.busy_ns / 1e9, 6) for name, node in world.nodes.items()
         }

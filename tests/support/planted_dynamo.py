@@ -14,7 +14,7 @@ from leaderless.dynamo import DynamoCore, DynamoSettings, backend
 from leaderless.dynamo.invariants import invariants
 from leaderless.v1 import dynamo_pb2
 from replication.protocol import Backend, Effect, Instant, Membership, NodeId, Put, Saved
-from tests.support.broken_dynamo import RepairOverwrites
+from tests.support.broken_dynamo import KeepsOneOfTwo, RepairOverwrites, SendsBeforeItPersists
 
 __all__ = ["invariants"]  # found by replication.simulation.invariants
 
@@ -58,3 +58,5 @@ def _planted(
 repair_overwrites = _planted(RepairOverwrites, "repair-overwrites")
 loses_contexts = _planted(LosesContexts, "loses-contexts")
 forgets_its_incarnation = _planted(ForgetsItsIncarnation, "forgets-its-incarnation")
+keeps_one_of_two = _planted(KeepsOneOfTwo, "keeps-one-of-two")
+sends_before_it_persists = _planted(SendsBeforeItPersists, "sends-before-it-persists")

@@ -11,7 +11,7 @@ from random import Random
 from leader.raft import RaftCore, RaftSettings, backend
 from leader.raft.invariants import invariants
 from leader.v1 import raft_pb2
-from replication.protocol import Backend, Membership, NodeId
+from replication.protocol import Backend, Effect, Instant, Membership, NodeId, Saved
 from tests.support.broken_raft import (
     CommitsOlderTerms,
     ReadsUnconfirmed,
@@ -39,6 +39,41 @@ class CutsWhatMatches(RaftCore):
         super()._on_append_entries(sender, append)
 
 
+class LeadsUnelected(RaftCore):
+    """Takes its own vote for a majority."""
+
+    def _count_votes(self) -> None:
+        assert self.candidacy is not None, "only a candidate counts votes"
+        if self.candidacy.pre_vote:
+            self._campaign(pre_vote=False)
+        else:
+            self._become_leader()
+
+
+class AltersEntries(RaftCore):
+    """Writes something else into its log than the leader sent."""
+
+    def _on_append_entries(self, sender: NodeId, append: raft_pb2.AppendEntries) -> None:
+        altered = raft_pb2.AppendEntries()
+        altered.CopyFrom(append)
+        for number, data in enumerate(append.entries):
+            entry = raft_pb2.Entry.FromString(data)
+            if entry.HasField("put"):
+                entry.put.value = self.replica.node.encode()
+                altered.entries[number] = entry.SerializeToString()
+        super()._on_append_entries(sender, altered)
+
+
+class ForgetsItsTerm(RaftCore):
+    """Starts with the log of its last life and in the term of its last entry."""
+
+    def start(self, now: Instant, saved: Saved) -> list[Effect]:
+        effects = super().start(now, saved)
+        self.replica.term = self.replica.log.last_term
+        self.replica.vote = ""
+        return effects
+
+
 def _planted(core: Callable[[Membership, RaftSettings, Random], RaftCore], name: str) -> Backend:
     return replace(backend, name=f"raft-{name}", title=f"Raft ({name})", create=core)
 
@@ -48,3 +83,6 @@ commits_older_terms = _planted(CommitsOlderTerms, "commits-older-terms")
 sends_before_persist = _planted(SendsBeforePersist, "sends-before-persist")
 cuts_what_matches = _planted(CutsWhatMatches, "cuts-what-matches")
 reads_unconfirmed = _planted(ReadsUnconfirmed, "reads-unconfirmed")
+leads_unelected = _planted(LeadsUnelected, "leads-unelected")
+alters_entries = _planted(AltersEntries, "alters-entries")
+forgets_its_term = _planted(ForgetsItsTerm, "forgets-its-term")

@@ -6,12 +6,11 @@ Taking something away moves the chance that the rest meets, so each candidate is
 seeds; the one that fails is written down with it, and fails with it for ever.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 from replication.errors import ConfigError
 from replication.history import History, Phase
@@ -20,19 +19,31 @@ from replication.protocol import Family
 from replication.simulation.draw import Tables, draw_scenario
 from replication.simulation.execute import Simulated, simulate
 from replication.simulation.judging import Failure, judge
+from replication.simulation.parts import (
+    at_whole,
+    end_ns,
+    faults_of,
+    listed,
+    merged,
+    operations_of,
+    split,
+    tidied,
+    with_faults,
+    with_operations,
+    without,
+)
 from replication.simulation.tables import read_simulated_plan
 from replication.simulation.telling import story
 from replication.simulation.toml import to_toml
 
 MILLISECOND_NS = 1_000_000
-TICK_NS = 100_000  # to which times of operations are rounded
+TICKS_NS = (10_000_000, 1_000_000, 100_000)  # to which times of operations are rounded
 MARGIN_NS = 200 * MILLISECOND_NS  # of the load behind the last thing that happens
 SETTLE_NS = 2_000 * MILLISECOND_NS
 SAMPLE_SEEDS = 12
 TRIES_MIN = 3
 EMPTY_TIMES = 4
 FAULT_TIMES = 4  # faults are few, and what readers have to understand
-T = TypeVar("T")
 PartsOf: TypeAlias = Callable[[Tables], list[Tables]]
 WithParts: TypeAlias = Callable[[Tables, list[Tables]], Tables]
 
@@ -73,15 +84,23 @@ def shrink_seed(
     *,
     tries: int = 40,
     simulations_max: int = 3_000,
+    enough: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Shrunk | None:
     """Make the failure of one seed of a swarm small; None when the seed does not fail.
 
+    It need not become smaller than ``enough``: so many faults and so many operations.
     KeyboardInterrupt ends the search with the smallest scenario found so far.
     """
     tables = draw_scenario(raw, name, seed)
     return shrink(
-        tables, name, family, tries=tries, simulations_max=simulations_max, progress=progress
+        tables,
+        name,
+        family,
+        tries=tries,
+        simulations_max=simulations_max,
+        enough=enough,
+        progress=progress,
     )
 
 
@@ -92,19 +111,20 @@ def shrink(
     *,
     tries: int = 40,
     simulations_max: int = 3_000,
+    enough: tuple[int, int] | None = None,
     progress: Progress | None = None,
 ) -> Shrunk | None:
     """Make the failure of a scenario small; None when it does not fail.
 
     Each candidate is tried with up to ``tries`` seeds, fewer if the failure is a frequent one, and
-    no more than ``simulations_max`` simulations are made in all.
+    no more than ``simulations_max`` simulations are made in all. ``enough`` as in ``shrink_seed``.
     """
     simulated, failure = _simulate(tables, name, family)
     if failure is None:
         return None
-    search = _Search(name, family, failure, tries, simulations_max, progress)
+    search = _Search(name, family, failure, tries, simulations_max, enough, progress)
     search.best = deepcopy(dict(tables))
-    with suppress(KeyboardInterrupt, _OutOfBudget):
+    with suppress(KeyboardInterrupt, _Done):
         search.run(simulated.history)
     best = search.best
     simulated, found = _simulate(best, name, family)
@@ -114,14 +134,14 @@ def shrink(
         name=name,
         family=family,
         failure=found,
-        faults=len(_faults(best)),
+        faults=len(faults_of(best)),
         operations=len(best["workload"].get("operation", ())) or len(simulated.history.operations),
         simulations=search.simulations,
         story=tuple(story(simulated.history, found)),
     )
 
 
-class _OutOfBudget(Exception):
+class _Done(Exception):
     pass
 
 
@@ -133,6 +153,7 @@ class _Search:
         failure: Failure,
         tries: int,
         simulations_max: int,
+        enough: tuple[int, int] | None,
         progress: Progress | None,
     ) -> None:
         self._name = name
@@ -140,7 +161,9 @@ class _Search:
         self._failure = failure
         self._tries = self._tries_max = tries
         self._simulations_max = simulations_max
+        self._enough = enough
         self._progress = progress
+        self._load_only = False
         self.simulations = 0
         self.best: Tables = {}
 
@@ -149,19 +172,24 @@ class _Search:
 
         First in large pieces, then piece by piece.
         """
+        failed_ns = self._failure.time_ns
+        # What shows under load needs no healing, settling and reading back to show again.
+        self._load_only = self._failure.in_flight and (failed_ns or 0) <= history.load_end_ns
         self._list_operations(history)
         self._shorten()
         self._be_impatient()
-        self._reduce(_faults, _with_faults)
+        self._reduce(faults_of, with_faults)
         if self._listed:
             self._only_one_key()
-            self._reduce(_operations, _with_operations)
+            self._reduce(operations_of, with_operations)
         self._shorten()
         self._simplify()
-        self._one_by_one(_faults, _with_faults, FAULT_TIMES)
+        self._merge()
+        self._one_by_one(faults_of, with_faults, FAULT_TIMES)
         if self._listed:
-            self._one_by_one(_operations, _with_operations)
+            self._one_by_one(operations_of, with_operations)
         self._shorten()
+        self._tidy()
 
     def _fix_tries(self) -> None:
         """Fix how many seeds a candidate gets, by how often the best scenario fails.
@@ -183,31 +211,36 @@ class _Search:
         for each in range(seed, seed + times * self._tries):
             if self._fails(candidate, each):
                 self.best = {**candidate, "run": {**candidate["run"], "seed": each}}
+                faults, operations = len(faults_of(candidate)), len(operations_of(candidate))
                 if self._progress is not None:
-                    left = len(_operations(candidate))
-                    self._progress(self.simulations, len(_faults(candidate)), left)
+                    self._progress(self.simulations, faults, operations)
+                if self._listed and self._is_enough(faults, operations):
+                    raise _Done
                 return True
         return False
 
+    def _is_enough(self, faults: int, operations: int) -> bool:
+        enough = self._enough
+        return enough is not None and faults <= enough[0] and operations <= enough[1]
+
     def _fails(self, tables: Tables, seed: int) -> bool:
         if self.simulations >= self._simulations_max:
-            raise _OutOfBudget
+            raise _Done
         self.simulations += 1
         tables = {**tables, "run": {**tables["run"], "seed": seed}}
-        in_flight = self._failure.in_flight
         try:
-            _, failure = _simulate(tables, self._name, self._family, load_only=in_flight)
+            _, failure = _simulate(tables, self._name, self._family, load_only=self._load_only)
         except ConfigError:
             return False  # what was taken away was needed for the scenario to make sense
         return failure is not None and failure.check == self._failure.check
 
     def _list_operations(self, history: History) -> None:
         """Write down what the clients did, up to the failure if that has a time."""
-        end_ns = self._failure.time_ns
+        failed_ns = self._failure.time_ns
         operations = [
-            _listed(each, history.load_start_ns)
+            listed(each, history.load_start_ns)
             for each in sorted(history.operations, key=lambda each: each.index)
-            if each.phase is not Phase.FINAL and (end_ns is None or each.invoke_ns <= end_ns)
+            if each.phase is not Phase.FINAL and (failed_ns is None or each.invoke_ns <= failed_ns)
         ]
         operations.sort(key=lambda each: duration_ns(each["at"]))  # stable: a client's in order
         candidate = deepcopy(self.best)
@@ -215,14 +248,15 @@ class _Search:
         for key in ("mix", "keys", "arrival", "value_bytes"):
             workload.pop(key, None)
         workload["kind"] = "explicit"
-        self._accept(_with_operations(candidate, operations))
+        # At the very same moments the same happens; at rounder ones it may, and reads better.
+        self._accept(with_operations(candidate, operations))
         self._fix_tries()
 
     def _only_one_key(self) -> None:
-        operations = _operations(self.best)
+        operations = operations_of(self.best)
         for key in sorted({each["key"] for each in operations}):
             kept = [each for each in operations if each["key"] == key]
-            if self._accept(_with_operations(self.best, kept)):
+            if self._accept(with_operations(self.best, kept)):
                 return
 
     def _reduce(self, parts_of: PartsOf, with_parts: WithParts) -> None:
@@ -232,7 +266,7 @@ class _Search:
             return
         pieces = 2
         while (parts := parts_of(self.best)) and pieces <= len(parts):
-            for piece in _split(parts, pieces):
+            for piece in split(parts, pieces):
                 rest = [each for each in parts if not any(each is one for one in piece)]
                 if rest and self._accept(with_parts(self.best, rest)):
                     pieces = max(pieces - 1, 2)
@@ -251,15 +285,33 @@ class _Search:
                 position = len(rest)
             position -= 1
 
+    def _merge(self) -> None:
+        """Let one fault stand for two alike, as often as that can be."""
+        while any(self._accept(candidate, FAULT_TIMES) for candidate in merged(self.best)):
+            pass
+
+    def _tidy(self) -> None:
+        """Make the faults short, and all times round: somebody will want to understand them."""
+        for position in range(len(faults_of(self.best))):
+            while any(map(self._accept, tidied(self.best, faults_of(self.best)[position]))):
+                pass
+        for tick_ns in TICKS_NS:
+            rounder = at_whole(operations_of(self.best), tick_ns)
+            if rounder == operations_of(self.best):
+                break
+            if self._accept(with_operations(self.best, rounder)):
+                break
+        self._shorten()
+
     def _simplify(self) -> None:
         """Try without each disorder of the machine room, and with fewer nodes."""
         simulation = self.best.get("simulation", {})
         for table in ("network", "clock", "disk", "processor"):
             if simulation.get(table):
-                self._accept(_without(self.best, table))
+                self._accept(without(self.best, table))
         for kind in ("loss", "duplicate", "reorder"):
             if self.best.get("simulation", {}).get("network", {}).get(kind):
-                self._accept(_without(self.best, "network", kind))
+                self._accept(without(self.best, "network", kind))
         if self.best["cluster"].get("nodes", 5) > 3:
             candidate = deepcopy(self.best)
             candidate["cluster"]["nodes"] = 3
@@ -275,13 +327,11 @@ class _Search:
     def _shorten(self) -> None:
         """End the load soon after the last thing that happens."""
         candidate = deepcopy(self.best)
-        ends_ns = [MARGIN_NS]
-        for fault in _faults(candidate):
-            ends_ns.append(duration_ns(fault["at"]) + duration_ns(fault.get("for", "0s")))
-        ends_ns += [duration_ns(each["at"]) for each in _operations(candidate)]
-        end_ns = max(ends_ns) // MILLISECOND_NS * MILLISECOND_NS + MARGIN_NS
-        if end_ns < duration_ns(candidate["run"].get("duration", "10s")):
-            candidate["run"]["duration"] = duration_text(end_ns)
+        ends_ns = [MARGIN_NS, *(end_ns(fault) for fault in faults_of(candidate))]
+        ends_ns += [duration_ns(each["at"]) for each in operations_of(candidate)]
+        load_ns = max(ends_ns) // MILLISECOND_NS * MILLISECOND_NS + MARGIN_NS
+        if load_ns < duration_ns(candidate["run"].get("duration", "10s")):
+            candidate["run"]["duration"] = duration_text(load_ns)
             self._accept(candidate)
 
 
@@ -295,56 +345,3 @@ def _simulate(
     if load_only and simulated.broken is None:
         return simulated, None
     return simulated, judge(simulated)
-
-
-def _listed(operation: Any, start_ns: int) -> Tables:
-    at_ns = max(0, operation.intended_ns - start_ns) // TICK_NS * TICK_NS
-    table = {
-        "client": operation.client,
-        "at": duration_text(at_ns),
-        "kind": operation.kind.value,
-        "key": operation.key,
-        "value": None if operation.value is None else operation.value.rstrip("."),
-        "expected": operation.expected,
-    }
-    return {key: value for key, value in table.items() if value is not None}
-
-
-def _operations(tables: Tables) -> list[Tables]:
-    return list(tables["workload"].get("operation", ()))
-
-
-def _with_operations(tables: Tables, operations: list[Tables]) -> Tables:
-    changed = deepcopy({**tables, "workload": {**tables["workload"], "operation": []}})
-    changed["workload"]["operation"] = operations
-    return changed
-
-
-def _faults(tables: Tables) -> list[Tables]:
-    return [*tables.get("fault", ()), *tables.get("simulation", {}).get("fault", ())]
-
-
-def _with_faults(tables: Tables, faults: list[Tables]) -> Tables:
-    def kept(listed: Sequence[Tables]) -> list[Tables]:
-        return [each for each in listed if any(each is one for one in faults)]
-
-    simulation = tables.get("simulation", {})
-    return {
-        **tables,
-        "fault": kept(tables.get("fault", ())),
-        "simulation": {**simulation, "fault": kept(simulation.get("fault", ()))},
-    }
-
-
-def _without(tables: Tables, table: str, key: str | None = None) -> Tables:
-    changed = deepcopy(tables)
-    if key is None:
-        changed["simulation"].pop(table)
-    else:
-        changed["simulation"][table].pop(key)
-    return changed
-
-
-def _split(parts: Sequence[T], pieces: int) -> list[Sequence[T]]:
-    bounds = [round(number * len(parts) / pieces) for number in range(pieces + 1)]
-    return [parts[low:high] for low, high in pairwise(bounds) if low < high]

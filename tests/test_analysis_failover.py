@@ -152,7 +152,7 @@ def test_the_picture_shows_the_messages_of_the_election_and_who_turned_where() -
     assert (found.election_start_ns, found.election_end_ns) == (at(2_350), at(2_363))
     assert [(each.kind, each.node, each.sender, each.sent_ns) for each in found.nodes] == [
         ("pre-vote", "n3", None, None),
-        ("granted", "n4", "n3", at(2_350)),
+        ("pre-granted", "n4", "n3", at(2_350)),
         ("stood", "n3", None, None),
         ("granted", "n4", "n3", at(2_355)),
         ("refused", "n5", "n3", at(2_355)),

@@ -8,10 +8,10 @@ from replication.analysis.pictures import FailoverPicture, NodeMark, OperationMa
 from replication.analysis.view import View, columns
 from replication.history import NodeEvent, Operation, OperationKind
 
-OPERATIONS_MAX = 500
+OPERATIONS_MAX = 800
 MARKS_MAX = 300
 BEFORE_SHARE = 0.15  # of what follows the fault
-AFTER_SHARE = 0.3
+AFTER_SHARE = 1.5  # enough for an axis that both sides share
 SPAN_NS_MIN = 200_000_000
 SPAN_NS_MAX = 5_000_000_000
 # "Back to 95 %" may come long after; what it takes is not seen on single operations.
@@ -101,7 +101,8 @@ def _kind(event: NodeEvent) -> str | None:
     if event.name == "election_started":
         return "pre-vote" if event.fields.get("pre_vote") else "stood"
     if event.name == "vote_cast":
-        return "granted" if event.fields.get("granted") else "refused"
+        vote = "granted" if event.fields.get("granted") else "refused"
+        return f"pre-{vote}" if event.fields.get("pre_vote") else vote
     if event.name == "role_changed":
         return "leads" if event.fields.get("role") == "leader" else None
     return _KINDS.get(event.name)

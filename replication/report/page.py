@@ -7,7 +7,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from replication.analysis.findings import RunFindings, Verdict
-from replication.report import figure, formats, panels, svg, waterfall
+from replication.report import (
+    failover_picture,
+    figure,
+    formats,
+    lanes,
+    panels,
+    svg,
+    waterfall,
+)
 from replication.report.glossary import GLOSSARY
 from replication.report.model import Cell, Judgement, Summary
 
@@ -31,6 +39,9 @@ def page(run: RunFindings, summary: Summary) -> str:
         marks=marks,
         waterfalls=[
             (title, Markup(steps)) for title, steps in waterfall.waterfalls(run, summary)
+        ],
+        failover_pictures=[
+            _pictured(each) for each in failover_picture.drawings(run, summary)
         ],
         legends=[_outcome_legend(), _kind_legend(run), _role_legend(run)],
         first_violation=_first_violation(summary.judgements),
@@ -72,6 +83,39 @@ def _first_violation(judgements: list[Judgement]) -> tuple[str, str] | None:
         return None
     unpromised, _, _, anchor = min(found)
     return anchor, "Jump to the first violation" + (" (of no promise)" if unpromised else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """A large picture with its legend."""
+
+    title: str
+    drawing: Markup
+    legend: list[Swatch]
+    note: str
+
+
+def _pictured(found: failover_picture.Drawing) -> Pictured:
+    legend = [_swatch(*lanes.mark_key(kind)) for kind in found.kinds]
+    return Pictured(found.title, Markup(found.drawing), [*_operation_legend(), *legend], found.note)
+
+
+def _operation_legend() -> list[Swatch]:
+    return [
+        *(
+            _swatch(
+                svg.rect(1, 6 - height / 2, 20, height, "op ok", rx=2),
+                words,
+            )
+            for height, words in ((lanes.BAR_HEIGHTS["get"], "read"), (lanes.WRITE_HEIGHT, "write"))
+        ),
+        _swatch(svg.rect(1, 1.5, 20, 9, "op unknown", rx=2), "unknown"),
+        _swatch(
+            svg.rect(1, 1.5, 20, 9, "op fail", rx=2) + svg.rect(1, 1.5, 20, 9, "hatched", rx=2),
+            "fail",
+        ),
+        _swatch(svg.path(["M9 1.5l4 4.5l-4 4.5"], "turn"), "turned to another node"),
+    ]
 
 
 def _swatch(content: str, words: str) -> Swatch:

@@ -144,10 +144,13 @@ def latency(frame: Frame, points: list[LatencyPoint], y: svg.Log) -> Iterable[st
         yield svg.path(marks, f"{shape_class(kind)} {known}")
 
 
-def roles(frame: Frame, top: float) -> Iterable[str]:
-    """Yield a row per node with what it was over time; the term stands on a leader's periods."""
+def roles(frame: Frame, top: float, pitch: float = ROLE_HEIGHT) -> Iterable[str]:
+    """Yield a row per node with what it was over time; the term stands on a leader's periods.
+
+    ``pitch`` is the distance from one node to the next; the strip stands in the middle of it.
+    """
     for row, node in enumerate(frame.side.nodes):
-        y = top + row * ROLE_HEIGHT
+        y = top + row * pitch + (pitch - ROLE_HEIGHT) / 2
         yield svg.text(formats.key_text(node), frame.x.start - 10, y + 13, "tick end")
         for period in frame.side.roles:
             if period.node == node:

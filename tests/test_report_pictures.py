@@ -1,0 +1,83 @@
+"""The large pictures of the page: everything in them is drawn, named, and bounded."""
+
+import re
+from xml.etree.ElementTree import Element, fromstring
+
+from replication.analysis.findings import RunFindings
+from replication.report.markdown import markdown
+from replication.report.page import page
+from replication.report.summary import summarize
+from tests.support import pictures_sample as sample
+
+SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
+
+
+def rendered(run: RunFindings) -> str:
+    return page(run, summarize(run))
+
+
+def picture(text: str) -> Element:
+    """Return the first large picture."""
+    inside = text[text.index('<figure class="picture">') :]
+    found = [each for each in SVG.findall(inside) if "swatch" not in each]
+    return fromstring(found[0])
+
+
+def classed(drawing: Element, name: str) -> list[Element]:
+    return [each for each in drawing.iter() if name in each.get("class", "").split()]
+
+
+def test_a_failover_is_drawn_with_its_election_once_more() -> None:
+    drawing = picture(rendered(sample.leader_crash()))
+    assert len(classed(drawing, "leads")) == 2  # in the window, and magnified
+    assert len(classed(drawing, "message")) == 3  # one for each vote, where they can be seen
+    assert len([each for each in classed(drawing, "message") if "refused" in each.get("class", "")]
+               ) == 1  # fmt: skip
+    assert len(classed(drawing, "turn")) == 1
+    assert {each.get("class") for each in classed(drawing, "op")} == {
+        "op ok", "op unknown", "op fail",
+    }  # fmt: skip
+
+
+def test_a_mark_that_nobody_knows_is_drawn_all_the_same() -> None:
+    text = rendered(sample.leader_crash())
+    assert "another event" in text
+    assert "told by nobody yet in words" in text
+
+
+def test_every_mark_and_every_operation_has_words_on_hover() -> None:
+    drawing = picture(rendered(sample.leader_crash()))
+    for name in ("mark", "op"):
+        for each in classed(drawing, name):
+            assert each.findtext("title"), each.attrib
+
+
+def test_clients_without_trouble_give_way_and_what_is_left_out_is_said() -> None:
+    text = rendered(sample.leader_crash())
+    drawing = picture(text)
+    names = {each.text for each in classed(drawing, "tick")}
+    assert {"c1", "c2", "c3"} <= names
+    assert "c29" not in names
+    assert "13 further clients without trouble not shown" in text
+    assert "only the first 29 of 900 operations shown" in text
+
+
+def test_hostile_words_stay_words_in_a_picture() -> None:
+    text = rendered(sample.leader_crash("</title><script>alert(1)</script>"))
+    assert "<script>alert" not in text
+    assert picture(text) is not None
+
+
+def test_page_and_markdown_tell_prediction_and_split_brain_alike() -> None:
+    run = sample.leader_crash()
+    text, twin = rendered(run), markdown(summarize(run)).replace("\\", "")
+    for words in (
+        "detected after 335 ms on average, in nine of ten cases between 270 ms and 435 ms; "
+        "elected after 354 ms.",
+        "Each of 4 nodes waits between 300 ms and 600 ms, so the first of them gives up 360 ms",
+        "Then 2 rounds of votes, each taken as the median write before the fault (9.00 ms).",
+        "n3, term 3: 12 writes",
+        "2: c1:7, c2:9",
+    ):
+        assert words in text
+        assert words in twin

@@ -230,7 +230,7 @@ def test_large_values_do_not_make_one_large_message() -> None:
 
 
 def test_idle_node_beats_once_per_interval_to_each_peer() -> None:
-    cluster = Cluster()
+    cluster = Cluster(DynamoSettings(anti_entropy_ns=0))
     cluster.effects["n1"].clear()
     cluster.run(SECOND)
     sends = [effect for effect in cluster.effects["n1"] if isinstance(effect, Send)]

@@ -29,6 +29,7 @@ def test_promises_hold_in_every_seed(first: int) -> None:
     repairs = {world.options.settings.read_repair for world in worlds}
     assert kinds == set(Versions)
     assert repairs == set(ReadRepair)
+    assert sum(world.synced for world in worlds) > 50
     assert sum(world.retries for world in worlds) > 50
     assert sum(len(world.judge.refusals) for world in worlds) > 25
 

@@ -3,7 +3,9 @@
 Read in this order: ``ring`` (who holds a key), ``vector`` and ``versions`` (what is kept when
 writes meet), ``context`` (what a client carries from a read to its next write), ``quorum`` (what a
 coordinator waits for), ``coordinator`` (reads and writes), ``repair``, ``forwarder`` (keys of other
-nodes), ``detector`` (who seems alive), ``replica`` and ``outbox`` (state and effects), ``core``.
+nodes), ``detector`` (who seems alive), ``merkle``, ``anti_entropy`` and ``rounds`` (replicas that
+compare themselves), ``commands`` (of an operator), ``replica`` and ``outbox`` (state and effects),
+``core``.
 
 What a cluster of these guarantees, while what is persisted stays persisted
 - A write is acknowledged when W of the N replicas of its key have it on their disks. Quorums are
@@ -17,6 +19,9 @@ What a cluster of these guarantees, while what is persisted stays persisted
 - R + W > N: a read sees every write acknowledged before it began, or a successor of it. It is not
   linearizable: a write that failed, or is under way, may be seen by one read and not by the next,
   and by a later one again. Any other R and W may read what is stale.
+- With ``anti_entropy`` on, replicas that can talk to each other become equal, whatever they missed
+  and whether or not anybody reads. BARRIER_REPAIRED is answered when a round of every node has
+  found nothing different: then what was acknowledged before it is at all its replicas.
 - A refusal (QuorumUnreachable, InvalidRequest, Overloaded) means that nothing was done.
   QuorumTimeout means that replicas may hold the write, and read repair may spread it.
 - A write that is retried with its write id takes effect once if the coordinator still holds its
@@ -31,9 +36,11 @@ Where it differs from the paper (DeCandia et al., SOSP 2007)
 - Dotted version vectors in place of vector clocks: a clock per coordinator cannot tell two writes
   through it apart and takes concurrent ones for each other's successors, or keeps both for ever.
   Vectors are not truncated; the paper drops the oldest entry of more than ten (§4.4).
-- Strict quorums, so neither sloppy quorums nor hinted handoff (§4.6), no replica synchronisation by
-  Merkle trees (§4.7), and members are given at the start (§4.8). A replica that missed a write gets
-  it by read repair, or by the next write of the key.
+- Strict quorums, so neither sloppy quorums nor hinted handoff (§4.6), and members are given at the
+  start (§4.8). A replica that missed a write gets it by read repair, by anti-entropy, or by the
+  next write of the key.
+- Merkle trees (§4.7) are kept up with every write and built anew from the store at a start. One
+  tree per partition serves all pairs of its replicas, since they are to hold the same keys.
 - Tombstones are versions and are kept. The paper says nothing of deletes.
 
 How it grows without being rebuilt: what goes between nodes are kinds of ``DynamoMessage``; the ring

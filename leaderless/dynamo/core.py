@@ -6,9 +6,12 @@ from typing import assert_never
 
 from google.protobuf.message import Message
 
+from leaderless.dynamo.anti_entropy import AntiEntropy
+from leaderless.dynamo.commands import Commands
 from leaderless.dynamo.coordinator import Coordinator
 from leaderless.dynamo.detector import SilenceDetector
 from leaderless.dynamo.forwarder import Forwarder
+from leaderless.dynamo.merkle import MerkleForest
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.outbox import Outbox
 from leaderless.dynamo.pending import PendingTable
@@ -52,23 +55,32 @@ class DynamoCore:
         name, settings = self._membership.node, self._settings
         rules = versioning(settings.versions)
         self._peers = [peer for peer in sorted(self._membership.members) if peer != name]
+        forest = MerkleForest(settings.partitions) if settings.anti_entropy_ns else None
         self._node = Node(
             name=name,
             actor=actor,
             settings=settings,
             ring=make_ring(self._membership.members, settings.partitions, settings.n),
             versioning=rules,
-            replica=Replica(rules),
+            replica=Replica(rules, forest),
             detector=SilenceDetector(
                 self._peers, settings.heartbeat_ns, settings.suspect_after_ns, now.monotonic_ns
             ),
             pending=PendingTable(life),
             outbox=Outbox(life),
             life=life,
+            peers=self._peers,
         )
         self._node.replica.load(saved)
         self._coordinator = Coordinator(self._node)
         self._forwarder = Forwarder(self._node, self._coordinator)
+        self._anti_entropy = None
+        if forest is not None:
+            # The nodes do not all begin at once.
+            late_ns = self._rng.randrange(settings.anti_entropy_ns)
+            due_ns = now.monotonic_ns + late_ns
+            self._anti_entropy = AntiEntropy(self._node, forest, due_ns)
+        self._commands = Commands(self._node, self._anti_entropy)
         role = event_pb2.RoleChanged(role=event_pb2.ROLE_REPLICA)
         self._node.observe(event_pb2.Event(role_changed=role))
         # Everything else this node does comes after, so the life is its own for ever before any
@@ -90,6 +102,8 @@ class DynamoCore:
             self._node.outbox.heartbeat(sender)
         if message.HasField("batch"):
             self._receive_batch(now, sender, message.batch)
+        elif message.HasField("anti_entropy") and self._anti_entropy is not None:
+            self._anti_entropy.receive(now, sender, message.anti_entropy)
         return []
 
     def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
@@ -97,8 +111,7 @@ class DynamoCore:
         self._advance(now)
         body = request.body
         if isinstance(body, control_pb2.CommandRequest):
-            text = f"dynamo does not offer {body.WhichOneof('command')}"
-            self._coordinator.fail(request_id, InvalidRequest(text))
+            self._commands.submit(now, request_id, body, request.deadline_ns)
         elif isinstance(body, storage_pb2.CompareAndSetRequest):
             text = "compare-and-set needs replicas that agree on an order; this cluster's do not"
             self._coordinator.fail(request_id, InvalidRequest(text))
@@ -130,13 +143,19 @@ class DynamoCore:
         if self._node.detector.heartbeat_due(now.monotonic_ns):
             for peer in self._peers:
                 self._node.outbox.heartbeat(peer)
+        if self._anti_entropy is not None:
+            self._anti_entropy.wake(now)
         return []
 
     def wake_at(self) -> int | None:
         """Return when the next heartbeat, suspicion or deadline is due."""
+        times = [self._node.detector.wake_at()]
         deadline_ns = self._node.pending.wake_at()
-        detector_ns = self._node.detector.wake_at()
-        return detector_ns if deadline_ns is None else min(deadline_ns, detector_ns)
+        if deadline_ns is not None:
+            times.append(deadline_ns)
+        if self._anti_entropy is not None:
+            times.append(self._anti_entropy.wake_at())
+        return min(times)
 
     def flush(self, now: Instant) -> list[Effect]:
         """Return what the inputs since the last call want done, in the order of ``Outbox``."""

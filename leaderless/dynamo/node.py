@@ -31,6 +31,15 @@ COUNTERS = (
     "siblings_created",
     "siblings_resolved",
     "versions_dropped",
+    "merkle_exchanges",  # begun here and answered
+    "merkle_ranges_compared",  # partitions whose roots were compared, in these
+    "merkle_ranges_differing",
+    "merkle_keys_doubted",  # differed at the first look, mostly because a write was under way
+    "merkle_keys_settled",  # were equal at the second
+    "merkle_keys_differing",  # still differed at the second: these travel
+    "merkle_keys_synced",  # that changed something here
+    "merkle_bytes_differing",  # of these
+    "merkle_bytes_sent",  # everything that anti-entropy sent: over the last, the overstreaming
 )
 
 
@@ -48,6 +57,7 @@ class Node:
     pending: PendingTable
     outbox: Outbox
     life: int  # another number each time this node starts
+    peers: list[NodeId]  # the other members, in the same order everywhere
     lives: dict[NodeId, int] = field(default_factory=dict)  # of the peers, as last heard
     counters: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(COUNTERS, 0)))
 

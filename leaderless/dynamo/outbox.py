@@ -61,6 +61,11 @@ class Outbox:
         self._open_bytes[peer] += payload_bytes
         return message.batch
 
+    def send(self, peer: NodeId, message: dynamo_pb2.DynamoMessage) -> None:
+        """Send a message of its own, which nobody changes any more."""
+        message.life = self._life
+        self._sends.append(Send(peer, message))
+
     def heartbeat(self, peer: NodeId) -> None:
         """Make sure that ``peer`` hears something of this node in this round."""
         if peer not in self._open:

@@ -7,6 +7,7 @@ finds the same bytes at all replicas decodes nothing, and a restart reads a larg
 from collections.abc import Iterator
 from typing import Final
 
+from leaderless.dynamo.merkle import MerkleForest
 from leaderless.dynamo.ring import Ring
 from leaderless.dynamo.versions import EMPTY, Siblings, Versioning, decode, encode, without_value
 from replication.protocol import Put, Saved
@@ -21,8 +22,9 @@ DECODED_MAX: Final = 20_000
 class Replica:
     """What this node knows of each key. Changes are merges: nothing is ever overwritten."""
 
-    def __init__(self, versioning: Versioning) -> None:
+    def __init__(self, versioning: Versioning, forest: MerkleForest | None = None) -> None:
         self._versioning = versioning
+        self._forest = forest  # kept up with every write; None: nobody compares
         self._encoded: dict[str, bytes | None] = {}  # every key; None: see ``_decoded``
         self._decoded: dict[str, Siblings] = {}  # of some keys
         self._changed: dict[str, None] = {}  # since the last call of ``writes``
@@ -34,6 +36,8 @@ class Replica:
         """Take over what was durable."""
         for key, encoded in saved.scan(SPACE):
             self._encoded[key.decode()] = encoded
+            if self._forest is not None:
+                self._forest.update(key.decode(), encoded)
 
     def siblings(self, key: str) -> Siblings:
         """Return what is known of ``key``, EMPTY for nothing."""
@@ -73,6 +77,9 @@ class Replica:
         """Return what must become durable before anybody may hear of it, once."""
         if not self._changed:
             return []
+        if self._forest is not None:
+            for key in self._changed:
+                self._forest.update(key, self.encoded(key))
         writes = [Put(SPACE, key.encode(), self.encoded(key)) for key in self._changed]
         self._changed = {}
         if len(self._decoded) > DECODED_MAX:

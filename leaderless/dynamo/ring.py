@@ -64,6 +64,14 @@ class Ring:
         """Return the N nodes that hold ``key``, the first of them first."""
         return self.preferences[position(key) * len(self.preferences) >> HASH_BITS]
 
+    def shared(self, one: NodeId, other: NodeId) -> list[int]:
+        """Return the partitions that both nodes hold."""
+        return [
+            partition
+            for partition, preference in enumerate(self.preferences)
+            if one in preference and other in preference
+        ]
+
 
 def make_ring(members: Iterable[NodeId], partitions: int, n: int) -> Ring:
     """Return the ring of ``partitions`` partitions whose keys have ``n`` replicas each."""

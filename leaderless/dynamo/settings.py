@@ -35,6 +35,8 @@ class DynamoSettings:
     suspect_after_ns: int = 500 * MILLISECOND_NS  # of silence; at least 3 heartbeats
     read_timeout_ns: int = 500 * MILLISECOND_NS  # or the request's own deadline, if that is sooner
     write_timeout_ns: int = 500 * MILLISECOND_NS
+    anti_entropy_ns: int = 2_000 * MILLISECOND_NS  # between exchanges with one peer each; 0: none
+    anti_entropy_bytes_per_s: int = 1024 * 1024  # what a node may send for it
     siblings_max: int = 100  # a write that would leave more of a key is refused (Riak: 100)
 
     def problems(self, members: int) -> Iterator[str]:
@@ -63,6 +65,12 @@ class DynamoSettings:
             yield (
                 f"suspect_after is {self.suspect_after_ns} ns, "
                 f"expected at least 3 heartbeats of {self.heartbeat_ns} ns"
+            )
+        if self.anti_entropy_ns and self.anti_entropy_ns < MILLISECOND_NS:
+            yield f"anti_entropy is {self.anti_entropy_ns} ns, expected 0 or at least 1 ms"
+        if self.anti_entropy_bytes_per_s < 1:
+            yield (
+                f"anti_entropy_bytes_per_s is {self.anti_entropy_bytes_per_s}, expected at least 1"
             )
         if self.siblings_max < 2:
             yield f"siblings_max is {self.siblings_max}, expected at least 2"

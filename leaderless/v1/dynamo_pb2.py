@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from replication.v1 import storage_pb2 as replication_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aleaderless/v1/dynamo.proto\x12\rleaderless.v1\x1a\x1creplication/v1/storage.proto\"C\n\rVersionVector\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.leaderless.v1.VersionVectorEntry\"?\n\x12VersionVectorEntry\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0b\n\x03top\x18\x02 \x01(\x04\x12\r\n\x05holes\x18\x03 \x03(\x04\"\x8f\x01\n\x08Siblings\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.replication.v1.Version\x12,\n\x06vector\x18\x02 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\x12*\n\x04seen\x18\x03 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"J\n\x07\x43ontext\x12\x11\n\tkey_check\x18\x01 \x01(\x07\x12,\n\x06vector\x18\x02 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"{\n\rDynamoMessage\x12\x0c\n\x04life\x18\x01 \x01(\x04\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.leaderless.v1.HeartbeatH\x00\x12%\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x14.leaderless.v1.BatchH\x00\x42\x06\n\x04kind\"\x0b\n\tHeartbeat\"\xb1\x02\n\x05\x42\x61tch\x12$\n\x06stores\x18\x01 \x03(\x0b\x32\x14.leaderless.v1.Store\x12\x0e\n\x06stored\x18\x02 \x03(\x04\x12\"\n\x05loads\x18\x03 \x03(\x0b\x32\x13.leaderless.v1.Load\x12%\n\x06loaded\x18\x04 \x03(\x0b\x32\x15.leaderless.v1.Loaded\x12%\n\x07repairs\x18\x05 \x03(\x0b\x32\x14.leaderless.v1.Store\x12)\n\x08repaired\x18\x06 \x03(\x0b\x32\x17.leaderless.v1.Repaired\x12(\n\x08\x66orwards\x18\x07 \x03(\x0b\x32\x16.leaderless.v1.Forward\x12+\n\tforwarded\x18\x08 \x03(\x0b\x32\x18.leaderless.v1.Forwarded\"6\n\x05Store\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08siblings\x18\x03 \x01(\x0c\"#\n\x04Load\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\"*\n\x06Loaded\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08siblings\x18\x02 \x01(\x0c\"+\n\x08Repaired\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\xcc\x01\n\x07\x46orward\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x11\n\tbudget_ns\x18\x02 \x01(\x03\x12\x0c\n\x04life\x18\x03 \x01(\x04\x12)\n\x03get\x18\x04 \x01(\x0b\x32\x1a.replication.v1.GetRequestH\x00\x12)\n\x03put\x18\x05 \x01(\x0b\x32\x1a.replication.v1.PutRequestH\x00\x12/\n\x06\x64\x65lete\x18\x06 \x01(\x0b\x32\x1d.replication.v1.DeleteRequestH\x00\x42\t\n\x07request\"\xe4\x01\n\tForwarded\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12*\n\x03get\x18\x02 \x01(\x0b\x32\x1b.replication.v1.GetResponseH\x00\x12*\n\x03put\x18\x03 \x01(\x0b\x32\x1b.replication.v1.PutResponseH\x00\x12\x30\n\x06\x64\x65lete\x18\x04 \x01(\x0b\x32\x1e.replication.v1.DeleteResponseH\x00\x12\x33\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32 .replication.v1.OperationFailureH\x00\x42\x08\n\x06resultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aleaderless/v1/dynamo.proto\x12\rleaderless.v1\x1a\x1creplication/v1/storage.proto\"C\n\rVersionVector\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.leaderless.v1.VersionVectorEntry\"?\n\x12VersionVectorEntry\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0b\n\x03top\x18\x02 \x01(\x04\x12\r\n\x05holes\x18\x03 \x03(\x04\"\x8f\x01\n\x08Siblings\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.replication.v1.Version\x12,\n\x06vector\x18\x02 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\x12*\n\x04seen\x18\x03 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"J\n\x07\x43ontext\x12\x11\n\tkey_check\x18\x01 \x01(\x07\x12,\n\x06vector\x18\x02 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"\xaf\x01\n\rDynamoMessage\x12\x0c\n\x04life\x18\x01 \x01(\x04\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.leaderless.v1.HeartbeatH\x00\x12%\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x14.leaderless.v1.BatchH\x00\x12\x32\n\x0c\x61nti_entropy\x18\x14 \x01(\x0b\x32\x1a.leaderless.v1.AntiEntropyH\x00\x42\x06\n\x04kind\"\x0b\n\tHeartbeat\"\xb1\x02\n\x05\x42\x61tch\x12$\n\x06stores\x18\x01 \x03(\x0b\x32\x14.leaderless.v1.Store\x12\x0e\n\x06stored\x18\x02 \x03(\x04\x12\"\n\x05loads\x18\x03 \x03(\x0b\x32\x13.leaderless.v1.Load\x12%\n\x06loaded\x18\x04 \x03(\x0b\x32\x15.leaderless.v1.Loaded\x12%\n\x07repairs\x18\x05 \x03(\x0b\x32\x14.leaderless.v1.Store\x12)\n\x08repaired\x18\x06 \x03(\x0b\x32\x17.leaderless.v1.Repaired\x12(\n\x08\x66orwards\x18\x07 \x03(\x0b\x32\x16.leaderless.v1.Forward\x12+\n\tforwarded\x18\x08 \x03(\x0b\x32\x18.leaderless.v1.Forwarded\"6\n\x05Store\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08siblings\x18\x03 \x01(\x0c\"#\n\x04Load\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\"*\n\x06Loaded\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08siblings\x18\x02 \x01(\x0c\"+\n\x08Repaired\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\xcc\x01\n\x07\x46orward\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x11\n\tbudget_ns\x18\x02 \x01(\x03\x12\x0c\n\x04life\x18\x03 \x01(\x04\x12)\n\x03get\x18\x04 \x01(\x0b\x32\x1a.replication.v1.GetRequestH\x00\x12)\n\x03put\x18\x05 \x01(\x0b\x32\x1a.replication.v1.PutRequestH\x00\x12/\n\x06\x64\x65lete\x18\x06 \x01(\x0b\x32\x1d.replication.v1.DeleteRequestH\x00\x42\t\n\x07request\"\xe4\x01\n\tForwarded\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12*\n\x03get\x18\x02 \x01(\x0b\x32\x1b.replication.v1.GetResponseH\x00\x12*\n\x03put\x18\x03 \x01(\x0b\x32\x1b.replication.v1.PutResponseH\x00\x12\x30\n\x06\x64\x65lete\x18\x04 \x01(\x0b\x32\x1e.replication.v1.DeleteResponseH\x00\x12\x33\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32 .replication.v1.OperationFailureH\x00\x42\x08\n\x06result\"\xb8\x02\n\x0b\x41ntiEntropy\x12)\n\x05roots\x18\x01 \x01(\x0b\x32\x1a.leaderless.v1.MerkleRoots\x12/\n\x08\x63ompared\x18\x02 \x01(\x0b\x32\x1d.leaderless.v1.MerkleCompared\x12*\n\x06ranges\x18\x03 \x03(\x0b\x32\x1a.leaderless.v1.MerkleRange\x12\'\n\x04keys\x18\x04 \x03(\x0b\x32\x19.leaderless.v1.MerkleKeys\x12\'\n\x06\x64oubts\x18\x05 \x03(\x0b\x32\x17.leaderless.v1.KeyDoubt\x12%\n\x05syncs\x18\x06 \x03(\x0b\x32\x16.leaderless.v1.KeySync\x12\x14\n\x0cround_wanted\x18\x07 \x01(\x04\x12\x12\n\nround_done\x18\x08 \x01(\x04\"D\n\x0bMerkleRoots\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x12\n\npartitions\x18\x02 \x03(\r\x12\x0f\n\x07\x64igests\x18\x03 \x03(\x06\"G\n\x0eMerkleCompared\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x11\n\tdiffering\x18\x02 \x03(\r\x12\x10\n\x08not_held\x18\x03 \x03(\r\"?\n\x0bMerkleRange\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\r\x12\x0f\n\x07\x64igests\x18\x03 \x03(\x06\"L\n\nMerkleKeys\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0c\n\x04leaf\x18\x02 \x01(\r\x12\x0c\n\x04keys\x18\x03 \x03(\t\x12\x0f\n\x07\x64igests\x18\x04 \x03(\x06\"z\n\x08KeyDoubt\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x06\x12\x10\n\x08\x65xpected\x18\x03 \x01(\x06\x12\x11\n\tunchanged\x18\x04 \x01(\x08\x12,\n\x06vector\x18\x05 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"7\n\x07KeySync\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08siblings\x18\x02 \x01(\x0c\x12\r\n\x05reply\x18\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,22 +40,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIBLINGS']._serialized_end=353
   _globals['_CONTEXT']._serialized_start=355
   _globals['_CONTEXT']._serialized_end=429
-  _globals['_DYNAMOMESSAGE']._serialized_start=431
-  _globals['_DYNAMOMESSAGE']._serialized_end=554
-  _globals['_HEARTBEAT']._serialized_start=556
-  _globals['_HEARTBEAT']._serialized_end=567
-  _globals['_BATCH']._serialized_start=570
-  _globals['_BATCH']._serialized_end=875
-  _globals['_STORE']._serialized_start=877
-  _globals['_STORE']._serialized_end=931
-  _globals['_LOAD']._serialized_start=933
-  _globals['_LOAD']._serialized_end=968
-  _globals['_LOADED']._serialized_start=970
-  _globals['_LOADED']._serialized_end=1012
-  _globals['_REPAIRED']._serialized_start=1014
-  _globals['_REPAIRED']._serialized_end=1057
-  _globals['_FORWARD']._serialized_start=1060
-  _globals['_FORWARD']._serialized_end=1264
-  _globals['_FORWARDED']._serialized_start=1267
-  _globals['_FORWARDED']._serialized_end=1495
+  _globals['_DYNAMOMESSAGE']._serialized_start=432
+  _globals['_DYNAMOMESSAGE']._serialized_end=607
+  _globals['_HEARTBEAT']._serialized_start=609
+  _globals['_HEARTBEAT']._serialized_end=620
+  _globals['_BATCH']._serialized_start=623
+  _globals['_BATCH']._serialized_end=928
+  _globals['_STORE']._serialized_start=930
+  _globals['_STORE']._serialized_end=984
+  _globals['_LOAD']._serialized_start=986
+  _globals['_LOAD']._serialized_end=1021
+  _globals['_LOADED']._serialized_start=1023
+  _globals['_LOADED']._serialized_end=1065
+  _globals['_REPAIRED']._serialized_start=1067
+  _globals['_REPAIRED']._serialized_end=1110
+  _globals['_FORWARD']._serialized_start=1113
+  _globals['_FORWARD']._serialized_end=1317
+  _globals['_FORWARDED']._serialized_start=1320
+  _globals['_FORWARDED']._serialized_end=1548
+  _globals['_ANTIENTROPY']._serialized_start=1551
+  _globals['_ANTIENTROPY']._serialized_end=1863
+  _globals['_MERKLEROOTS']._serialized_start=1865
+  _globals['_MERKLEROOTS']._serialized_end=1933
+  _globals['_MERKLECOMPARED']._serialized_start=1935
+  _globals['_MERKLECOMPARED']._serialized_end=2006
+  _globals['_MERKLERANGE']._serialized_start=2008
+  _globals['_MERKLERANGE']._serialized_end=2071
+  _globals['_MERKLEKEYS']._serialized_start=2073
+  _globals['_MERKLEKEYS']._serialized_end=2149
+  _globals['_KEYDOUBT']._serialized_start=2151
+  _globals['_KEYDOUBT']._serialized_end=2273
+  _globals['_KEYSYNC']._serialized_start=2275
+  _globals['_KEYSYNC']._serialized_end=2330
 # @@protoc_insertion_point(module_scope)

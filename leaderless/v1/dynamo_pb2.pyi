@@ -142,24 +142,28 @@ class DynamoMessage(_message.Message):
     LIFE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    ANTI_ENTROPY_FIELD_NUMBER: _builtins.int
     life: _builtins.int
     """of the sender: another number each time it starts"""
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat: ...
     @_builtins.property
     def batch(self) -> Global___Batch: ...
+    @_builtins.property
+    def anti_entropy(self) -> Global___AntiEntropy: ...
     def __init__(
         self,
         *,
         life: _builtins.int = ...,
         heartbeat: Global___Heartbeat | None = ...,
         batch: Global___Batch | None = ...,
+        anti_entropy: Global___AntiEntropy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "heartbeat", b"heartbeat", "kind", b"kind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "heartbeat", b"heartbeat", "kind", b"kind"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "heartbeat", b"heartbeat", "kind", b"kind", "life", b"life"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "heartbeat", b"heartbeat", "kind", b"kind", "life", b"life"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "batch"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "batch", "anti_entropy"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -414,3 +418,247 @@ class Forwarded(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
 Global___Forwarded: _TypeAlias = Forwarded  # noqa: Y015
+
+@_typing.final
+class AntiEntropy(_message.Message):
+    """Two replicas compare their Merkle trees (Dynamo §4.7). Each part can be answered from what it
+    says and what its receiver holds, so any of them may be lost: the next exchange starts anew.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROOTS_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    DOUBTS_FIELD_NUMBER: _builtins.int
+    SYNCS_FIELD_NUMBER: _builtins.int
+    ROUND_WANTED_FIELD_NUMBER: _builtins.int
+    ROUND_DONE_FIELD_NUMBER: _builtins.int
+    round_wanted: _builtins.int
+    """answer once all your replicas have been found equal to you"""
+    round_done: _builtins.int
+    @_builtins.property
+    def roots(self) -> Global___MerkleRoots: ...
+    @_builtins.property
+    def compared(self) -> Global___MerkleCompared: ...
+    @_builtins.property
+    def ranges(self) -> _containers.RepeatedCompositeFieldContainer[Global___MerkleRange]: ...
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___MerkleKeys]: ...
+    @_builtins.property
+    def doubts(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyDoubt]: ...
+    @_builtins.property
+    def syncs(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeySync]: ...
+    def __init__(
+        self,
+        *,
+        roots: Global___MerkleRoots | None = ...,
+        compared: Global___MerkleCompared | None = ...,
+        ranges: _abc.Iterable[Global___MerkleRange] | None = ...,
+        keys: _abc.Iterable[Global___MerkleKeys] | None = ...,
+        doubts: _abc.Iterable[Global___KeyDoubt] | None = ...,
+        syncs: _abc.Iterable[Global___KeySync] | None = ...,
+        round_wanted: _builtins.int = ...,
+        round_done: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "roots", b"roots"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "doubts", b"doubts", "keys", b"keys", "ranges", b"ranges", "roots", b"roots", "round_done", b"round_done", "round_wanted", b"round_wanted", "syncs", b"syncs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AntiEntropy: _TypeAlias = AntiEntropy  # noqa: Y015
+
+@_typing.final
+class MerkleRoots(_message.Message):
+    """The roots of partitions that both hold, as the sender knows them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    exchange: _builtins.int
+    """of this life of the sender"""
+    @_builtins.property
+    def partitions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """as many"""
+
+    def __init__(
+        self,
+        *,
+        exchange: _builtins.int = ...,
+        partitions: _abc.Iterable[_builtins.int] | None = ...,
+        digests: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "exchange", b"exchange", "partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MerkleRoots: _TypeAlias = MerkleRoots  # noqa: Y015
+
+@_typing.final
+class MerkleCompared(_message.Message):
+    """The answer: everything that was named and is not named here is equal."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXCHANGE_FIELD_NUMBER: _builtins.int
+    DIFFERING_FIELD_NUMBER: _builtins.int
+    NOT_HELD_FIELD_NUMBER: _builtins.int
+    exchange: _builtins.int
+    @_builtins.property
+    def differing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def not_held(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of these the answering node is no replica"""
+
+    def __init__(
+        self,
+        *,
+        exchange: _builtins.int = ...,
+        differing: _abc.Iterable[_builtins.int] | None = ...,
+        not_held: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["differing", b"differing", "exchange", b"exchange", "not_held", b"not_held"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MerkleCompared: _TypeAlias = MerkleCompared  # noqa: Y015
+
+@_typing.final
+class MerkleRange(_message.Message):
+    """The digests right below a node that differs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    node: _builtins.int
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        node: _builtins.int = ...,
+        digests: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "node", b"node", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MerkleRange: _TypeAlias = MerkleRange  # noqa: Y015
+
+@_typing.final
+class MerkleKeys(_message.Message):
+    """The keys of a leaf that differs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    LEAF_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    DIGESTS_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    leaf: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def digests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """as many"""
+
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        leaf: _builtins.int = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        digests: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digests", b"digests", "keys", b"keys", "leaf", b"leaf", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MerkleKeys: _TypeAlias = MerkleKeys  # noqa: Y015
+
+@_typing.final
+class KeyDoubt(_message.Message):
+    """The second look at a key that differed a while ago."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    UNCHANGED_FIELD_NUMBER: _builtins.int
+    VECTOR_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    digest: _builtins.int
+    """at the sender, now; 0: nothing is held"""
+    expected: _builtins.int
+    """at the receiver, then"""
+    unchanged: _builtins.bool
+    """at the sender nothing has happened meanwhile"""
+    @_builtins.property
+    def vector(self) -> Global___VersionVector:
+        """what the sender has seen: so it need not be told what is older"""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        digest: _builtins.int = ...,
+        expected: _builtins.int = ...,
+        unchanged: _builtins.bool = ...,
+        vector: Global___VersionVector | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "expected", b"expected", "key", b"key", "unchanged", b"unchanged", "vector", b"vector"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyDoubt: _TypeAlias = KeyDoubt  # noqa: Y015
+
+@_typing.final
+class KeySync(_message.Message):
+    """Merge this into what you hold of the key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SIBLINGS_FIELD_NUMBER: _builtins.int
+    REPLY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    siblings: _builtins.bytes
+    """a Siblings; empty: nothing that the receiver has not seen"""
+    reply: _builtins.bool
+    """answer with what you hold if that is more"""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        siblings: _builtins.bytes = ...,
+        reply: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "reply", b"reply", "siblings", b"siblings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeySync: _TypeAlias = KeySync  # noqa: Y015

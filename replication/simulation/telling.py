@@ -69,6 +69,10 @@ def _event_words(event: NodeEvent) -> str | None:
         case "read_repaired":
             writes = ", ".join(fields["write_ids"])
             return f"repairs {fields['key']} at {fields['replica']}, which lacked {writes}"
+        case "replica_synced":
+            writes = ", ".join(fields["write_ids"]) or "no writes"
+            keys = ", ".join(fields["keys"])
+            return f"is brought {keys} by anti-entropy with {fields['peer']}: it lacked {writes}"
     return None
 
 

@@ -66,6 +66,8 @@ class Event(_message.Message):
     READ_REPAIRED_FIELD_NUMBER: _builtins.int
     LINK_FAULTS_CHANGED_FIELD_NUMBER: _builtins.int
     NODE_STOPPING_FIELD_NUMBER: _builtins.int
+    RANGES_COMPARED_FIELD_NUMBER: _builtins.int
+    REPLICA_SYNCED_FIELD_NUMBER: _builtins.int
     monotonic_ns: _builtins.int
     """of the node's clock; on one machine all nodes share it"""
     node: _builtins.str
@@ -95,6 +97,10 @@ class Event(_message.Message):
     def link_faults_changed(self) -> Global___LinkFaultsChanged: ...
     @_builtins.property
     def node_stopping(self) -> Global___NodeStopping: ...
+    @_builtins.property
+    def ranges_compared(self) -> Global___RangesCompared: ...
+    @_builtins.property
+    def replica_synced(self) -> Global___ReplicaSynced: ...
     def __init__(
         self,
         *,
@@ -113,12 +119,14 @@ class Event(_message.Message):
         read_repaired: Global___ReadRepaired | None = ...,
         link_faults_changed: Global___LinkFaultsChanged | None = ...,
         node_stopping: Global___NodeStopping | None = ...,
+        ranges_compared: Global___RangesCompared | None = ...,
+        replica_synced: Global___ReplicaSynced | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["election_started", b"election_started", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "read_repaired", b"read_repaired", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_resolved", b"siblings_resolved", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["election_started", b"election_started", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_resolved", b"siblings_resolved", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["election_started", b"election_started", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "read_repaired", b"read_repaired", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_resolved", b"siblings_resolved", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["election_started", b"election_started", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_resolved", b"siblings_resolved", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "ranges_compared", "replica_synced"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -502,3 +510,80 @@ class LinkFault(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LinkFault: _TypeAlias = LinkFault  # noqa: Y015
+
+@_typing.final
+class RangesCompared(_message.Message):
+    """Anti-entropy with a replica found something: what one exchange looked at and moved. The bytes are
+    those of this node; the other one tells its own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    RANGES_FIELD_NUMBER: _builtins.int
+    DIFFERING_FIELD_NUMBER: _builtins.int
+    KEYS_DOUBTED_FIELD_NUMBER: _builtins.int
+    KEYS_DIFFERING_FIELD_NUMBER: _builtins.int
+    BYTES_SENT_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    ranges: _builtins.int
+    """partitions compared"""
+    differing: _builtins.int
+    """of these"""
+    keys_doubted: _builtins.int
+    """differed at the first look"""
+    keys_differing: _builtins.int
+    """and still at the second"""
+    bytes_sent: _builtins.int
+    """digests, lists of keys and versions"""
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        ranges: _builtins.int = ...,
+        differing: _builtins.int = ...,
+        keys_doubted: _builtins.int = ...,
+        keys_differing: _builtins.int = ...,
+        bytes_sent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "differing", b"differing", "keys_differing", b"keys_differing", "keys_doubted", b"keys_doubted", "peer", b"peer", "ranges", b"ranges"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RangesCompared: _TypeAlias = RangesCompared  # noqa: Y015
+
+@_typing.final
+class ReplicaSynced(_message.Message):
+    """Anti-entropy brought this replica versions that it lacked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    WRITE_IDS_FIELD_NUMBER: _builtins.int
+    BYTES_DIFFERING_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    """who had them"""
+    bytes_differing: _builtins.int
+    """of the versions that changed something here"""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def write_ids(self) -> _containers.RepeatedCompositeFieldContainer[_storage_pb2.WriteId]: ...
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        write_ids: _abc.Iterable[_storage_pb2.WriteId] | None = ...,
+        bytes_differing: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_differing", b"bytes_differing", "keys", b"keys", "peer", b"peer", "write_ids", b"write_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicaSynced: _TypeAlias = ReplicaSynced  # noqa: Y015

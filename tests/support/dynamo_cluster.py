@@ -17,9 +17,9 @@ from replication.protocol import (
     Persist,
     Reply,
     Request,
+    RequestBody,
+    Response,
     Send,
-    StorageRequest,
-    StorageResponse,
 )
 from replication.v1 import event_pb2, storage_pb2
 
@@ -105,7 +105,7 @@ class Cluster:
         self.disks = {member: Disk() for member in members}
         self.queue: list[tuple[NodeId, NodeId, Message]] = []
         self.cut: set[tuple[NodeId, NodeId]] = set()  # from, to
-        self.replies: dict[int, StorageResponse | OperationError] = {}
+        self.replies: dict[int, Response | OperationError] = {}
         self.events: list[tuple[NodeId, event_pb2.Event]] = []
         self.effects: dict[NodeId, list[Effect]] = {member: [] for member in members}
         self._request_id = 0
@@ -140,7 +140,7 @@ class Cluster:
     def heal(self) -> None:
         self.cut.clear()
 
-    def send(self, node: NodeId, body: StorageRequest, timeout_ns: int = SECOND) -> int:
+    def send(self, node: NodeId, body: RequestBody, timeout_ns: int = SECOND) -> int:
         """Submit an operation and flush; nothing is delivered. Returns the number of its reply."""
         self._request_id += 1
         request = Request(body, self.now_ns + timeout_ns)
@@ -149,7 +149,7 @@ class Cluster:
         self.perform(node, core.flush(self.instant(node)))
         return self._request_id
 
-    def result(self, node: NodeId, body: StorageRequest) -> StorageResponse | OperationError:
+    def result(self, node: NodeId, body: RequestBody) -> Response | OperationError:
         """Submit an operation, deliver everything, and let the time pass until it is answered."""
         number = self.send(node, body)
         self.deliver()

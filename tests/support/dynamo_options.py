@@ -38,6 +38,7 @@ class Options:
             read_timeout_ns=200 * MS,
             write_timeout_ns=200 * MS,
             suspect_after_ns=rng.choice((300 * MS, 500 * MS)),
+            anti_entropy_ns=rng.choice((0, 0, 50 * MS, 100 * MS)),
         )
         return cls(
             members=members,

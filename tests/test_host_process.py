@@ -269,7 +269,7 @@ def test_an_address_that_another_process_serves_is_refused(tmp_path: Path) -> No
 
 def test_a_folder_that_another_node_uses_is_refused(tmp_path: Path) -> None:
     with spawned(tmp_path, 1) as (node,), held_ports(1) as (port,):
-        config = replace(node.config, members={"n1": f"127.0.0.1:{port}"})
+        config = replace(node.config, addresses={"n1": f"127.0.0.1:{port}"})
         thief = spawn(config)
         assert thief.popen.wait(10) == EXIT_CONFIG
         assert "in use by another process" in thief.log_text()
@@ -312,7 +312,7 @@ def test_a_node_imports_nothing_heavy(backend: str) -> None:
 def test_a_configuration_survives_the_file_and_bad_ones_name_every_problem(tmp_path: Path) -> None:
     config = NodeConfig(
         node="n1",
-        members={"n1": "127.0.0.1:4001", "n2": "127.0.0.1:4002"},
+        addresses={"n1": "127.0.0.1:4001", "n2": "127.0.0.1:4002"},
         backend="a.b:c",
         folder="/somewhere",
         secret="s",

@@ -6,7 +6,7 @@ anything: see ``session``.
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import grpc
@@ -42,11 +42,11 @@ class Pipelines:
         """Needs a running loop; begins to connect at once."""
         self._links = {node: Pipeline(node, address) for node, address in endpoints.items()}
 
-    async def opened(self, timeout_s: float) -> None:
-        """Wait until every node is connected; raise TimeoutError when that takes too long."""
+    async def opened(self, timeout_s: float, nodes: Iterable[NodeId] | None = None) -> None:
+        """Wait until ``nodes`` are connected, by default all; raise TimeoutError if too late."""
         async with asyncio.timeout(timeout_s):
-            for link in self._links.values():
-                await link.opened()
+            for node in self._links if nodes is None else nodes:
+                await self._links[node].opened()
 
     def submit(self, attempt: Attempt, sink: Sink) -> bool:
         """Send ``attempt`` to its node soon; False when it is not connected: nothing is sent."""

@@ -107,13 +107,16 @@ class Session:
         family: Family,
         nodes: Sequence[NodeId],
         operation_timeout_ns: int,
+        spares: Sequence[NodeId] = (),
     ) -> None:
+        """``spares`` are asked once a hint says that one of them leads."""
         assert client.home in nodes, f"{client.home} is no node"
         start = nodes.index(client.home)
         self.client = client
         self._family = family
         self._pinned = client.route is Route.PINNED
         self._order = [*nodes[start:], *nodes[:start]]  # in turn, the home node first
+        self._spares = spares
         self._timeout_ns = operation_timeout_ns
         self._carried: dict[str, Carried] = {}
         self._suspicions: dict[NodeId, _Suspicion] = {}
@@ -286,6 +289,8 @@ class Session:
             return
         if error.leader and error.leader != refused_by:
             self._leader = error.leader
+            if error.leader in self._spares and error.leader not in self._order:
+                self._order.append(error.leader)
         elif error.term > self._term:
             self._leader = None
         self._term = error.term

@@ -8,6 +8,7 @@ import grpc
 import grpc.aio
 
 from replication.client.channel import open_channel
+from replication.client.grpc_client import error_of_call
 from replication.errors import ReplicationError
 from replication.host.config import SECRET_METADATA
 from replication.v1 import control_pb2, control_pb2_grpc, event_pb2
@@ -83,6 +84,17 @@ class Control:
             )
         except grpc.RpcError as error:
             raise ControlFailed(node, "SetLinkFaults", error) from None
+
+    async def command(
+        self, node: str, request: control_pb2.CommandRequest, timeout_s: float
+    ) -> control_pb2.CommandResponse:
+        """Ask the node for what an operator wants; raise OperationError when it is not done."""
+        try:
+            return await self._stub(node).Command(
+                request, timeout=timeout_s, metadata=self._metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise error_of_call(error) from None
 
     async def contents(
         self, node: str, timeout_s: float = CONTENTS_TIMEOUT_S

@@ -13,7 +13,7 @@ from replication.cluster.control import Control
 from replication.cluster.ports import LOOPBACK, Ports
 from replication.cluster.process import CONFIG_FILE, Evidence, NodeFailed, NodeProcess
 from replication.errors import ConfigError
-from replication.host.config import EXIT_OK, SYNC_ALWAYS, NodeConfig
+from replication.host.config import EXIT_OK, STORE_FILE, SYNC_ALWAYS, NodeConfig
 from replication.plan.model import BackendChoice
 from replication.protocol import Family, NodeId
 from replication.v1 import control_pb2, event_pb2
@@ -29,12 +29,18 @@ STOP_TIMEOUT_S = 1.0  # a node stops within half a second of SIGTERM
 class ClusterSpec:
     """What to start. Each node gets the folder ``folder/NODE``, made if need be."""
 
-    nodes: tuple[NodeId, ...]
+    nodes: tuple[NodeId, ...]  # the members
     backend: BackendChoice
     family: Family
     folder: Path
     sync: str = SYNC_ALWAYS  # see replication.host.config
     seed: int = 0
+    spares: tuple[NodeId, ...] = ()  # not started, until ``start_node``; no members
+
+    @property
+    def everybody(self) -> tuple[NodeId, ...]:
+        """Return the members and the spares."""
+        return (*self.nodes, *self.spares)
 
 
 class Cluster:
@@ -54,7 +60,7 @@ class Cluster:
         self._ports: Ports | None = None
         self._paused: set[NodeId] = set()
         self._processes = {
-            node: NodeProcess(node, spec.folder / node, self._on_end) for node in spec.nodes
+            node: NodeProcess(node, spec.folder / node, self._on_end) for node in spec.everybody
         }
 
     async def __aenter__(self) -> Self:
@@ -74,22 +80,23 @@ class Cluster:
         await self._leave()
 
     async def start(self) -> None:
-        """Start all nodes at once and wait until each serves its API.
+        """Start all members at once and wait until each serves its API.
 
         Raises NodeFailed when one does not, with the reason. They know each other but need not have
         elected anybody yet: see ``wait_until_serving``.
         """
-        self._ports = Ports(len(self.spec.nodes))
+        self._ports = Ports(len(self.spec.everybody))
         self.endpoints = {
             node: f"{LOOPBACK}:{port}"
-            for node, port in zip(self.spec.nodes, self._ports.numbers, strict=True)
+            for node, port in zip(self.spec.everybody, self._ports.numbers, strict=True)
         }
         self.control = Control(self.endpoints, self.secret)
-        for node in self.spec.nodes:
+        for node in self.spec.everybody:
             self._write_config(node)
-        for process in self._processes.values():
+        members = [self._processes[node] for node in self.spec.nodes]
+        for process in members:
             process.spawn()
-        await asyncio.gather(*(each.ready(READY_TIMEOUT_S) for each in self._processes.values()))
+        await asyncio.gather(*(each.ready(READY_TIMEOUT_S) for each in members))
 
     def _write_config(self, node: NodeId) -> None:
         spec = self.spec
@@ -97,7 +104,8 @@ class Cluster:
         folder.mkdir(parents=True, exist_ok=True)
         config = NodeConfig(
             node=node,
-            members=dict(self.endpoints),
+            addresses=dict(self.endpoints),
+            spares=list(spec.spares),
             backend=spec.backend.path,
             # The process is started in another folder than this one at will.
             folder=str(folder.resolve()),
@@ -157,7 +165,7 @@ class Cluster:
         if self.spec.family is Family.LEADERLESS:
             for node, answer in found.items():
                 for link in answer.host.links:
-                    if not link.messages_received:
+                    if link.peer in self.spec.nodes and not link.messages_received:
                         return f"{node} has not heard of {link.peer}"
         return ""
 
@@ -193,10 +201,19 @@ class Cluster:
         process = self._processes[node]
         if process.pid is not None:
             return Evidence(f"{node} runs already (pid {process.pid})", False)
+        again = " again" if process.lives else ""
         process.spawn()
         await self.control.forget(node)
         await process.ready(READY_TIMEOUT_S)
-        return Evidence(f"{node} serves again as pid {process.pid}", True)
+        return Evidence(f"{node} serves{again} as pid {process.pid}", True)
+
+    def wipe(self, node: NodeId) -> Evidence:
+        """Delete what a node that is down has stored; what it told of stays."""
+        assert self._processes[node].pid is None, "a running node's store is not taken away"
+        path = self.spec.folder / node / STORE_FILE
+        size = path.stat().st_size if path.exists() else 0
+        path.unlink(missing_ok=True)
+        return Evidence(f"the store of {node} ({size} bytes) is gone", size > 0)
 
     async def pause(self, node: NodeId) -> Evidence:
         """Stop a node in its tracks with SIGSTOP; its connections stay open."""

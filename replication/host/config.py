@@ -51,7 +51,7 @@ class NodeConfig:
     """One node of one cluster."""
 
     node: str
-    members: Mapping[str, str]  # address (host:port) of every member, this node included
+    addresses: Mapping[str, str]  # host:port of every node, this one and spares included
     backend: str  # package.module:attribute; a registered name would cost a scan at start-up
     folder: str  # exists; holds the store and the events of this node and nobody else
     secret: str  # demanded by ControlService and PeerService
@@ -60,16 +60,22 @@ class NodeConfig:
     seed: int = 0
     bind: str = ""  # host:port to listen on when it differs from the node's address
     orphan: bool = False  # outlive the launcher
+    spares: list[str] = field(default_factory=list)  # the nodes that are no members at the start
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """Return the members at the start, in order of name."""
+        return tuple(sorted(name for name in self.addresses if name not in self.spares))
 
     @property
     def address(self) -> str:
         """Return where peers and clients find this node."""
-        return self.members[self.node]
+        return self.addresses[self.node]
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """Return the other members, in order of name."""
-        return tuple(sorted(name for name in self.members if name != self.node))
+        """Return all other nodes, in order of name."""
+        return tuple(sorted(name for name in self.addresses if name != self.node))
 
     def to_json(self) -> str:
         """Return the text of the configuration file."""
@@ -92,7 +98,7 @@ class NodeConfig:
 
 _TYPES: Mapping[str, type] = {
     "node": str,
-    "members": dict,
+    "addresses": dict,
     "backend": str,
     "folder": str,
     "secret": str,
@@ -101,12 +107,13 @@ _TYPES: Mapping[str, type] = {
     "seed": int,
     "bind": str,
     "orphan": bool,
+    "spares": list,
 }
 
 
 def _problems(values: Mapping[str, Any]) -> list[str]:
     known = {each.name for each in fields(NodeConfig)}
-    required = ("node", "members", "backend", "folder", "secret")
+    required = ("node", "addresses", "backend", "folder", "secret")
     problems = [f"{name} is not a setting of a node" for name in sorted(values.keys() - known)]
     problems += [f"{name} is missing" for name in required if name not in values]
     for name, expected in _TYPES.items():
@@ -116,11 +123,12 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name} is of type {kind}, expected {expected.__name__}")
     if problems:
         return problems
-    if values["node"] not in values["members"]:
-        problems.append(f"members has no address of {values['node']!r}")
-    for name, address in values["members"].items():
+    for name in (values["node"], *values.get("spares", ())):
+        if name not in values["addresses"]:
+            problems.append(f"addresses has no address of {name!r}")
+    for name, address in values["addresses"].items():
         if not isinstance(address, str) or not address.rpartition(":")[2].isdigit():
-            problems.append(f"members.{name} is {address!r}, expected host:port")
+            problems.append(f"addresses.{name} is {address!r}, expected host:port")
     if values.get("sync", SYNC_ALWAYS) not in (SYNC_ALWAYS, SYNC_OFF):
         problems.append(f"sync is {values['sync']!r}, expected {SYNC_ALWAYS!r} or {SYNC_OFF!r}")
     if not values["secret"]:

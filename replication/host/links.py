@@ -73,14 +73,17 @@ class Link:
         self.messages_received = 0
         self.queue_dropped = 0
 
-    def start(self, failed: Callable[[BaseException], None]) -> None:
-        """Connect, and stay connected, until ``stop``; ``failed`` hears of a bug in here."""
+    def start(self, failed: Callable[[BaseException], None], *, at_once: bool = True) -> None:
+        """Connect (``at_once``, or with the first message), and stay connected, until ``stop``.
+
+        ``failed`` hears of a bug in here.
+        """
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
                 failed(error)
 
-        self._task = asyncio.create_task(self._run(), name=f"link to {self.peer}")
+        self._task = asyncio.create_task(self._run(at_once), name=f"link to {self.peer}")
         self._task.add_done_callback(ended)
 
     async def stop(self) -> None:
@@ -171,7 +174,9 @@ class Link:
             self._more.clear()
         return frame
 
-    async def _run(self) -> None:
+    async def _run(self, at_once: bool) -> None:
+        if not at_once:
+            await self._more.wait()
         while True:
             async with grpc.aio.insecure_channel(self._address, _CHANNEL_OPTIONS) as channel:
                 try:

@@ -68,7 +68,7 @@ class NodeProcess:
         self._config = config
         backend = load_backend(config.backend)
         settings = build_settings(backend, config.settings, len(config.members))
-        membership = Membership(config.node, tuple(sorted(config.members)))
+        membership = Membership(config.node, config.members)
         core = backend.create(membership, settings, Random(f"{config.seed}/{config.node}"))
         folder = Path(config.folder)
         synced = config.sync == SYNC_ALWAYS
@@ -76,7 +76,7 @@ class NodeProcess:
         self._events = EventLog(folder / EVENTS_FILE, config.node)
         fault_rng = Random(f"{config.seed}/{config.node}/links")
         self._links = {
-            peer: Link(config.node, peer, config.members[peer], config.secret, fault_rng)
+            peer: Link(config.node, peer, config.addresses[peer], config.secret, fault_rng)
             for peer in config.peers
         }
         self.node = Node(core, self._store, self._links, self._events, synced=synced)
@@ -115,13 +115,16 @@ class NodeProcess:
         # The core starts before the first request can come; whoever calls finds it running.
         self.node.start(event_pb2.Event(node_started=started))
         await self._server.start()
-        for link in self._links.values():
-            link.start(self.node.fail)
+        members = self._config.members
+        for peer, link in self._links.items():
+            # Nobody knows when, or whether, a spare node is started.
+            link.start(self.node.fail, at_once=self._config.node in members and peer in members)
 
     @property
     def connected(self) -> bool:
-        """Return whether all peers take messages from this node."""
-        return all(link.connected for link in self._links.values())
+        """Return whether all members take messages from this node."""
+        members = self._config.members
+        return all(link.connected for peer, link in self._links.items() if peer in members)
 
     async def _keep_health(self, changed: asyncio.Event) -> None:
         while True:

@@ -51,7 +51,7 @@ def configs(folder: Path, ports: list[int], **changes: Any) -> dict[str, NodeCon
         (folder / name).mkdir(exist_ok=True)
         config = NodeConfig(
             node=name,
-            members=members,
+            addresses=members,
             backend="tests.support.echo_core:backend",
             folder=str(folder / name),
             secret=SECRET,

@@ -1,0 +1,41 @@
+"""An operator's command finds the node that can carry it out, and is not asked for in vain."""
+
+from replication.client import command
+from replication.client.command import CommandSession
+from replication.errors import Indefinite, InvalidRequest, NotLeader, Unreachable
+from replication.v1 import control_pb2, storage_pb2
+
+NODES = ("n1", "n2", "n3")
+
+
+def session(first: str | None = None) -> CommandSession:
+    return CommandSession(NODES, first, command.add("n4"))
+
+
+def test_the_known_leader_is_asked_first_and_hints_are_followed() -> None:
+    assert session("n3").node == "n3"
+    asking = session()
+    assert asking.node == "n1"
+    assert asking.failed(NotLeader("n3", 4))
+    assert asking.node == "n3"
+    response = control_pb2.CommandResponse(
+        served=storage_pb2.Served(node="n3"), words="n4 is a member"
+    )
+    assert asking.words(response) == "n3 answered: n4 is a member (asked 2 times)"
+
+
+def test_without_a_hint_the_nodes_are_asked_in_turn() -> None:
+    asking = session("n3")
+    for error in (NotLeader("", 1), Unreachable("n1"), Indefinite("TIMEOUT", "no answer")):
+        assert asking.failed(error)
+    assert asking.node == "n3"
+    assert asking.failed(NotLeader("n9", 2)), "a hint at somebody unknown is a hint all the same"
+    assert asking.node == "n9"
+    assert asking.failed(NotLeader("n9", 2))
+    assert asking.node == "n1"
+
+
+def test_what_a_backend_does_not_offer_is_not_asked_for_again() -> None:
+    asking = session("n2")
+    assert not asking.failed(InvalidRequest("raft does not offer add_member"))
+    assert asking.problem() == "n2 refused: raft does not offer add_member"

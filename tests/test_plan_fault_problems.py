@@ -8,7 +8,10 @@ FAULT = '[[fault]]\nkind = "kill"\nat = "2s"\ntarget = "n1"\n'
 PARTITION = '[[fault]]\nkind = "partition"\nat = "2s"\n'
 
 
-TARGETS = "leader, follower, random, first-replica-of:KEY, coordinator-of:KEY"
+TARGETS = (
+    "leader, follower, random, all, minority-with-leader, first-replica-of:KEY, coordinator-of:KEY"
+)
+SPARES = "[cluster]\nspares = 1\n"
 FAULTS = [
     (FAULT.replace('kind = "kill"\n', ""), ".kind: missing, expected "),
     (FAULT.replace("kill", "kil"), '.kind: "kil" is unknown; did you mean "kill"?'),
@@ -41,12 +44,41 @@ FAULTS = [
         '.target: "folower" names no node; did you mean "follower"?',
     ),
     (FAULT.replace("n1", "zzz"), f'.target: "zzz" names no node, expected n1 to n5, {TARGETS}'),
-    (FAULT.replace("n1", "all"), '.target: "all" belongs to kind = "delay" or "loss", not to kill'),
+    (PARTITION + 'target = "all"', '.target: "all" leaves nobody to be cut off from'),
+    (FAULT.replace("n1", "n1,n9"), '.target: "n9" names no node'),
+    (FAULT.replace('"n1"', '["n1", "n1"]'), ".target: a name stands there twice"),
+    (FAULT.replace("n1", "c1"), '.target: "c1" is a client, which belongs to kind = "delay"'),
     (
-        FAULT.replace("n1", "minority-with-leader"),
-        '.target: "minority-with-leader" is a shape of a partition, '
-        'write shape = "minority-with-leader"',
+        FAULT.replace("n1", "minority-with-leader")
+        + "[cluster]\nnodes = 2\n[leaderless.dynamo]\nn=2",
+        '.target: "minority-with-leader" needs 3 nodes or more, cluster.nodes is 2',
     ),
+    (FAULT + 'side = "follower"', '.side: "follower" is unknown, expected "leader" or'),
+    (
+        FAULT.replace('"n1"', '{ leader = "n1", leaderless = "n2" }') + 'side = "leader"',
+        ".target: expected one target, the fault is for the leader side only",
+    ),
+    (
+        '[[fault]]\nkind = "transfer"\nat = "2s"\nside = "leaderless"',
+        ".side: a leaderless cluster has no leadership to transfer",
+    ),
+    (
+        '[[fault]]\nkind = "transfer"\nat = "2s"\ntarget = "n1,n2"',
+        '.target: "n1,n2" is more than one node, expected one for kind = transfer',
+    ),
+    (
+        '[[fault]]\nkind = "join"\nat = "2s"',
+        '.kind: "join" needs a spare node, cluster.spares is 0',
+    ),
+    (
+        '[[fault]]\nkind = "join"\nat = "2s"\ntarget = "n1"\n' + SPARES,
+        ".target: expected a spare node, n6",
+    ),
+    (
+        FAULT.replace("n1", "n6") + SPARES,
+        ".target: n6 is a spare node that has not joined by then",
+    ),
+    (FAULT.replace("kill", "leave").replace("n1", "all"), '.target: "all" is more than one node'),
     (
         FAULT.replace("n1", "first-replica-of:hot"),
         '.target: "hot" is no key of the workload, expected k0001 to k0020',
@@ -65,7 +97,15 @@ FAULTS = [
         FAULT.replace("kill", "delay") + "delay = 100",
         '.delay: 100 has no unit, write "100s" or "100ms"',
     ),
-    (PARTITION, '.shape: missing, expected "isolate", "halves", "minority-with-leader" or "nodes"'),
+    (PARTITION, '.shape: missing, expected "isolate", "halves", "minority-with-leader", "nodes"'),
+    (
+        PARTITION + 'target = "n1"\ndirection = "inbound"',
+        '.direction: belongs to shape = "one-way", not to "isolate"',
+    ),
+    (
+        PARTITION + 'shape = "bridge"\ntarget = "minority-with-leader"',
+        '.target: "minority-with-leader" is more than one node, expected one for shape = "bridge"',
+    ),
     (PARTITION + 'shape = "isolate"', f".target: missing, expected n1 to n5, {TARGETS}"),
     (
         PARTITION + 'sides = [["n1", "n2"], ["n2", "n3"]]',
@@ -84,7 +124,7 @@ FAULTS = [
     (PARTITION + "sides = [[1]]", ".sides[1][1]: 1 is a number, expected text"),
     (
         PARTITION + 'shape = "halves"\ntarget = "n1"',
-        '.target: belongs to shape = "isolate" or "minority-with-leader", not to "halves"',
+        '.target: belongs to shape = "isolate", "one-way", "minority-with-leader" or "bridge"',
     ),
     (
         PARTITION + 'shape = "halves"\nsides = [["n1"]]',
@@ -154,3 +194,14 @@ def test_mistakes_in_expectations_are_told(text: str, line: str) -> None:
     found = problems(SOUND + EXPECT + text)
     assert len(found) == 1
     assert found[0].startswith(f"expect[1]{line}")
+
+
+def test_members_come_and_go_in_order_of_time() -> None:
+    joins = '[[fault]]\nkind = "join"\nat = "2s"\n'
+    later = '[[fault]]\nkind = "leave"\nat = "3s"\ntarget = "n6"\n'
+    assert not problems(SOUND + "[cluster]\nspares = 1\n" + joins + later)
+    after = '[[fault]]\nkind = "kill"\nat = "4s"\ntarget = "n6"\n'
+    (found,) = problems(SOUND + "[cluster]\nspares = 1\n" + joins + later + after)
+    assert found == "fault[3].target: n6 has left the cluster by then"
+    (found,) = problems(SOUND + "[cluster]\nspares = 1\n" + joins + joins.replace("2s", "3s"))
+    assert found == "fault[2].kind: no spare node is left, cluster.spares is 1"

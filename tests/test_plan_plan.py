@@ -132,7 +132,7 @@ def test_faults_are_numbered_in_order_of_time(path: Path) -> None:
 def test_the_schedule_heals_before_it_injects_and_heals_everything(path: Path) -> None:
     steps = [
         (step.at_ns // 1_000_000, step.action.value, step.fault.number)
-        for step in schedule(planned(path))
+        for step in schedule(planned(path), Family.LEADER)
     ]
     assert steps == [
         (1000, "inject", 1),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from replication.plan import (
     ClusterView,
+    Direction,
     FaultKind,
     LinkRule,
     PartitionShape,
@@ -21,6 +22,12 @@ from replication.plan import (
 from replication.protocol import Family
 
 NODES = ("n1", "n2", "n3", "n4", "n5")
+DIVIDING = (
+    PartitionShape.ISOLATE,
+    PartitionShape.HALVES,
+    PartitionShape.MINORITY_WITH_LEADER,
+    PartitionShape.NODES,
+)
 CLIENTS = {f"c{number}": f"n{(number - 1) % 5 + 1}" for number in range(1, 8)}
 
 
@@ -257,6 +264,65 @@ def test_a_crowd_of_clients_is_not_listed_in_full() -> None:
     )
 
 
+def test_several_nodes_are_named_or_found_together() -> None:
+    named = resolved(fault("n2, n5"), LEADER_VIEW)
+    assert (named.nodes, named.words) == (("n2", "n5"), "kill n2, n5")
+    everybody = resolved(fault("all", FaultKind.PAUSE), LEADER_VIEW)
+    assert everybody.nodes == NODES
+    minority = resolved(fault("minority-with-leader", FaultKind.WIPE), LEADER_VIEW)
+    assert minority.nodes == ("n3", "n4")
+    assert minority.words == "wipe the disk of n3, n4 (a minority with the leader n3)"
+    other = resolved(fault("minority-with-leader", FaultKind.WIPE), LEADERLESS_VIEW, minority)
+    assert other.nodes == ("n3", "n4")
+    assert other.words.endswith("n3, n4 (on the other side the leader and a minority with it)")
+
+
+def test_a_clients_links_are_those_to_every_node() -> None:
+    found = resolved(replace(fault("c2", FaultKind.LOSS), loss=0.5), LEADER_VIEW)
+    pairs = {(rule.source, rule.destination) for rule in found.links}
+    assert pairs == {pair for node in NODES for pair in (("c2", node), (node, "c2"))}
+    assert found.nodes == ()
+    assert found.words == "lose 50% of the messages on every link of c2 to the nodes"
+
+
+@pytest.mark.parametrize("direction", Direction)
+def test_a_one_way_partition_cuts_one_direction_of_every_link(direction: Direction) -> None:
+    planned = replace(cut(PartitionShape.ONE_WAY, "leader"), direction=direction)
+    found = resolved(planned, LEADER_VIEW)
+    here, there = found.sides
+    assert here == ("n3", "c3")
+    lost = {(rule.source, rule.destination) for rule in found.links}
+    crossing = {(one, other) for one in here for other in there} - {
+        ("c3", client) for client in there if client in CLIENTS
+    }
+    if direction is Direction.INBOUND:
+        crossing = {(other, one) for one, other in crossing}
+        assert found.words.startswith("cut one way: the leader (n3) and client c3 sends, and hears")
+    assert lost == crossing
+
+
+def test_a_bridge_is_reached_by_both_halves() -> None:
+    found = resolved(cut(PartitionShape.BRIDGE), LEADER_VIEW)
+    assert found.sides == (("n1", "n2", "c1", "c2", "c6", "c7"), ("n4", "n5", "c4", "c5"))
+    touched = {name for rule in found.links for name in (rule.source, rule.destination)}
+    assert not touched & {"n3", "c3"}
+    assert found.words.endswith("; n3 reaches both")
+    led = resolved(cut(PartitionShape.BRIDGE, "leader"), view(leader="n1"))
+    assert led.words.endswith("; the leader (n1) reaches both")
+
+
+@pytest.mark.parametrize("size", range(3, 10))
+def test_in_a_ring_every_node_hears_a_majority_and_no_two_the_same(size: int) -> None:
+    nodes = tuple(f"n{number + 1}" for number in range(size))
+    seen = replace(LEADER_VIEW, nodes=nodes, alive=frozenset(nodes), clients={"c1": "n1"})
+    found = resolved(cut(PartitionShape.MAJORITIES_RING), seen)
+    lost = {(rule.source, rule.destination) for rule in found.links}
+    heard = {node: {each for each in nodes if (each, node) not in lost} for node in nodes}
+    assert all(len(each) == size // 2 + 1 and node in each for node, each in heard.items())
+    assert len({frozenset(each) for each in heard.values()}) == size
+    assert {node for node in nodes if (node, "c1") not in lost} == heard["n1"]
+
+
 @st.composite
 def partitions(draw: st.DrawFn) -> tuple[PlannedFault, ClusterView]:
     nodes = tuple(f"n{number + 1}" for number in range(draw(st.integers(3, 9))))
@@ -264,7 +330,7 @@ def partitions(draw: st.DrawFn) -> tuple[PlannedFault, ClusterView]:
     clients = {f"c{number + 1}": home for number, home in enumerate(homes)}
     family = draw(st.sampled_from(Family))
     seen = ClusterView(family, nodes, frozenset(nodes), draw(st.sampled_from(nodes)), clients)
-    shape = draw(st.sampled_from(PartitionShape))
+    shape = draw(st.sampled_from(DIVIDING))
     if shape is not PartitionShape.NODES:
         target = draw(st.sampled_from(["leader", "follower", "random", *nodes]))
         return cut(shape, "all" if shape is PartitionShape.HALVES else target), seen

@@ -123,7 +123,7 @@ def plan_digest() -> str:
         plan.to_json(),
         [repr(each) for client in plan.clients for each in plan.operations(client.name)],
         [repr(resolve(each, view, plan.fault_random(each))) for each in plan.faults],
-        [repr(step) for step in schedule(plan)],
+        [repr(step) for step in schedule(plan, Family.LEADER)],
         plan.keys(),
     ]
     return hashlib.sha256(json.dumps(decided).encode()).hexdigest()

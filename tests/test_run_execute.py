@@ -25,7 +25,12 @@ from replication.run.progress import Progress, Stage
 pytestmark = pytest.mark.processes
 
 
-def plan(*faults: dict[str, Any], duration: str = "1500ms", **workload: Any) -> Plan:
+def plan(
+    *faults: dict[str, Any],
+    duration: str = "1500ms",
+    cluster: dict[str, Any] | None = None,
+    **workload: Any,
+) -> Plan:
     scenario = {
         "title": "A short run",
         "question": "Does the runner do what the plan says?",
@@ -35,7 +40,7 @@ def plan(*faults: dict[str, Any], duration: str = "1500ms", **workload: Any) -> 
             "settle": "1s",
             "operation_timeout": "1s",
         },
-        "cluster": {"nodes": 3},
+        "cluster": cluster or {"nodes": 3},
         "workload": {
             "clients": 6,
             "mix": {"get": 0.5, "put": 0.5},
@@ -189,6 +194,34 @@ def test_a_node_that_ends_unasked_breaks_the_run(tmp_path: Path) -> None:
     (problem,) = history.problems
     assert "node n2 ended by signal 9" in problem
     assert by_phase(history)[Phase.WARMUP][Outcome.OK] > 10, "what was recorded is kept"
+
+
+def test_members_come_and_go_and_a_wiped_node_begins_anew(tmp_path: Path) -> None:
+    """On a backend that agrees to whatever an operator asks."""
+    faults: list[dict[str, Any]] = [
+        {"kind": "join", "at": "200ms"},
+        {"kind": "wipe", "target": ["n1", "n2"], "at": "600ms", "for": "300ms"},
+        {"kind": "transfer", "at": "700ms"},
+        {"kind": "leave", "target": "n4", "at": "1400ms"},
+    ]
+    cluster = {"nodes": 3, "spares": 1, "leaderless": "tests.support.echo_core:backend"}
+    the_plan = plan(*faults, cluster=cluster, mix={"get": 0.5, "put": 0.5})
+    history = asyncio.run(execute(the_plan, Family.LEADERLESS, tmp_path)).history
+    assert_nothing_left(tmp_path)
+    assert history.problems == []
+    joined, wiped, left = history.faults
+    for each in history.faults:
+        assert each.effective, each
+    assert joined.words == "add n4 to the cluster"
+    assert any(words.startswith("n4 serves as pid") for words in joined.evidence)
+    assert any("answered: heard of add_member" in words for words in joined.evidence)
+    assert sum("is gone" in words for words in wiped.evidence) == 2
+    assert sum("serves again" in words for words in wiped.evidence) == 2
+    assert any("answered: heard of remove_member" in words for words in left.evidence)
+    assert history.nodes == ["n1", "n2", "n3", "n4"]
+    starts = [each for each in history.events if each.name == "node_started"]
+    assert sorted(each.node for each in starts) == ["n1", "n1", "n2", "n2", "n3", "n4"]
+    assert all(each.fields["recovered_records"] == 0 for each in starts)
 
 
 RUNNER = """

@@ -50,7 +50,7 @@ class FakeCluster:
 
     def __init__(self) -> None:
         self.control = FakeControl()
-        self.spec = SimpleNamespace(nodes=NODES)
+        self.spec = SimpleNamespace(everybody=NODES)
         self.down: set[str] = set()
 
     def is_up(self, node: str) -> bool:

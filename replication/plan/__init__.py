@@ -22,6 +22,7 @@ from replication.plan.load import (
 from replication.plan.model import (
     BackendChoice,
     ClusterView,
+    Direction,
     Expectation,
     FaultKind,
     LinkRule,
@@ -43,6 +44,7 @@ __all__ = [
     "Action",
     "BackendChoice",
     "ClusterView",
+    "Direction",
     "Expectation",
     "FaultKind",
     "FoundBackend",

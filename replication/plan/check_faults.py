@@ -1,25 +1,31 @@
-"""What is wrong with the faults of a scenario, form aside."""
+"""What is wrong with the faults of a scenario, form aside. See also ``check_targets``."""
 
+from replication.plan.check_targets import check_targets
 from replication.plan.model import FaultKind, PartitionShape
-from replication.plan.parts import clients_of, keys_of, nodes_of, shape_of
-from replication.plan.problems import Path, Problems, hint_at, one_of
+from replication.plan.parts import clients_of, nodes_of, shape_of
+from replication.plan.problems import Path, Problems, one_of
 from replication.plan.schema import Document, FaultTable
-from replication.plan.targets import ALL, EXPRESSIONS, Role, parse_target
 from replication.plan.units import duration_text
-from replication.protocol import Family
 
-_LINK_FAULTS = (FaultKind.DELAY, FaultKind.LOSS)
 _END = ("for", "until")
+_COMMON = ("kind", "at", "side")
 _KEYS = {
     FaultKind.KILL: ("target", *_END),
     FaultKind.RESTART: ("target",),
     FaultKind.PAUSE: ("target", *_END),
-    FaultKind.PARTITION: ("target", "shape", "sides", *_END),
+    FaultKind.WIPE: ("target", *_END),
+    FaultKind.JOIN: ("target",),
+    FaultKind.LEAVE: ("target",),
+    FaultKind.TRANSFER: ("target",),
+    FaultKind.PARTITION: ("target", "shape", "sides", "direction", *_END),
     FaultKind.DELAY: ("target", "delay", "jitter", *_END),
     FaultKind.LOSS: ("target", "loss", *_END),
 }
-MINORITY_NODES_MIN = 3
-_SHAPES_WITH_TARGET = (PartitionShape.ISOLATE, PartitionShape.MINORITY_WITH_LEADER)
+_NODES_MIN = {
+    PartitionShape.MINORITY_WITH_LEADER: 3,
+    PartitionShape.BRIDGE: 3,
+    PartitionShape.MAJORITIES_RING: 3,
+}
 
 
 def check_faults(document: Document, problems: Problems) -> None:
@@ -34,9 +40,10 @@ def check_faults(document: Document, problems: Problems) -> None:
         _times(fault, path, document, problems)
         if fault.kind is not None:
             _keys_of_kind(fault, fault.kind, path, problems)
-            _target(fault, fault.kind, path, document, problems)
+            _effect(fault, path, problems)
         if fault.kind is FaultKind.PARTITION:
             _partition(fault, path, document, problems)
+    check_targets(document, problems)
 
 
 def _missing(key: str) -> str:
@@ -60,7 +67,7 @@ def _times(fault: FaultTable, path: Path, document: Document, problems: Problems
             f"expected less than run.duration = {duration_text(duration_ns)}",
         )
         return
-    if fault.kind is FaultKind.RESTART:
+    if fault.kind is not None and fault.kind.is_momentary:
         return
     end_key = "until" if fault.until is not None else "for"
     if fault.for_ == 0:
@@ -91,7 +98,7 @@ def _times(fault: FaultTable, path: Path, document: Document, problems: Problems
 def _keys_of_kind(fault: FaultTable, kind: FaultKind, path: Path, problems: Problems) -> None:
     for name in sorted(fault.model_fields_set):
         key = name.rstrip("_")
-        if key in ("kind", "at") or key in _KEYS[kind]:
+        if key in _COMMON or key in _KEYS[kind]:
             continue
         if kind is FaultKind.RESTART and key in _END:
             words = 'a restarted node comes back at once; to keep it down write kind = "kill"'
@@ -99,62 +106,17 @@ def _keys_of_kind(fault: FaultTable, kind: FaultKind, path: Path, problems: Prob
             owners = [each for each, keys in _KEYS.items() if key in keys]
             words = f"belongs to kind = {one_of(owners)}, not to {kind}"
         problems.add((*path, key), words)
+
+
+def _effect(fault: FaultTable, path: Path, problems: Problems) -> None:
+    """Complain of a fault of links that does nothing to a message."""
     slows = bool(fault.delay or fault.jitter)
-    if kind is FaultKind.DELAY and not slows and problems.sound((*path, "delay")):
+    if fault.kind is FaultKind.DELAY and not slows and problems.sound((*path, "delay")):
         problems.add((*path, "delay"), 'missing, expected a duration such as "100ms"')
-    if kind is FaultKind.LOSS and not fault.loss and problems.sound((*path, "loss")):
+    if fault.kind is FaultKind.LOSS and not fault.loss and problems.sound((*path, "loss")):
         problems.add(
             (*path, "loss"), "missing, expected the share of messages to lose, such as 0.3"
         )
-
-
-def _target(
-    fault: FaultTable, kind: FaultKind, path: Path, document: Document, problems: Problems
-) -> None:
-    path = (*path, "target")
-    needed = kind is not FaultKind.PARTITION or shape_of(fault) is PartitionShape.ISOLATE
-    if fault.target is None:
-        if needed and problems.sound(path):
-            nodes = "n1" if document.cluster.nodes == 1 else f"n1 to n{document.cluster.nodes}"
-            problems.add(path, f"missing, expected {nodes}, {', '.join(EXPRESSIONS)}")
-        return
-    if isinstance(fault.target, str):
-        _expression(fault.target, kind, path, document, problems)
-        return
-    for family in Family:
-        text: str | None = getattr(fault.target, family.value)
-        if text is not None:
-            _expression(text, kind, (*path, family.value), document, problems)
-        elif problems.sound((*path, family.value)):
-            problems.add((*path, family.value), "missing, expected a target for each side")
-
-
-def _expression(
-    text: str, kind: FaultKind, path: Path, document: Document, problems: Problems
-) -> None:
-    if text == ALL:
-        if kind not in _LINK_FAULTS:
-            problems.add(path, f'"all" belongs to kind = {one_of(_LINK_FAULTS)}, not to {kind}')
-        return
-    if text == PartitionShape.MINORITY_WITH_LEADER:
-        problems.add(path, f'"{text}" is a shape of a partition, write shape = "{text}"')
-        return
-    target = parse_target(text)
-    nodes = nodes_of(document)
-    known_nodes = problems.sound(("cluster", "nodes"))
-    if target.role is Role.NODE and target.argument not in nodes and known_nodes:
-        expected = f", expected n1 to {nodes[-1]}, {', '.join(EXPRESSIONS)}"
-        hint = hint_at(text, (*nodes, *EXPRESSIONS)) or expected
-        problems.add(path, f'"{text}" names no node{hint}')
-    if target.role is Role.FOLLOWER and len(nodes) == 1 and known_nodes:
-        problems.add(path, "a cluster of one node has no follower")
-    if target.role in (Role.FIRST_REPLICA, Role.COORDINATOR) and problems.sound(("workload",)):
-        keys = keys_of(document)
-        if target.argument not in keys:
-            problems.add(
-                path,
-                f'"{target.argument}" is no key of the workload, expected {keys[0]} to {keys[-1]}',
-            )
 
 
 def _partition(fault: FaultTable, path: Path, document: Document, problems: Problems) -> None:
@@ -164,7 +126,7 @@ def _partition(fault: FaultTable, path: Path, document: Document, problems: Prob
             problems.add((*path, "shape"), f"missing, expected {one_of(PartitionShape)}")
         return
     size = document.cluster.nodes
-    needed = MINORITY_NODES_MIN if shape is PartitionShape.MINORITY_WITH_LEADER else 2
+    needed = _NODES_MIN.get(shape, 2)
     if size < needed and problems.sound(("cluster", "nodes")):
         problems.add(
             (*path, "shape"), f'"{shape}" needs {needed} nodes or more, cluster.nodes is {size}'
@@ -173,10 +135,8 @@ def _partition(fault: FaultTable, path: Path, document: Document, problems: Prob
         _listed_sides(fault, path, document, problems)
     elif fault.sides is not None:
         problems.add((*path, "sides"), f'belongs to shape = "nodes", not to "{shape}"')
-    if fault.target is not None and shape not in _SHAPES_WITH_TARGET:
-        problems.add(
-            (*path, "target"), f'belongs to shape = {one_of(_SHAPES_WITH_TARGET)}, not to "{shape}"'
-        )
+    if fault.direction is not None and shape is not PartitionShape.ONE_WAY:
+        problems.add((*path, "direction"), f'belongs to shape = "one-way", not to "{shape}"')
 
 
 def _listed_sides(fault: FaultTable, path: Path, document: Document, problems: Problems) -> None:

@@ -6,6 +6,7 @@ from dataclasses import fields
 
 from replication.plan.model import (
     BackendChoice,
+    Direction,
     Expectation,
     FaultKind,
     PartitionShape,
@@ -13,7 +14,7 @@ from replication.plan.model import (
     Route,
 )
 from replication.plan.plan import Plan
-from replication.plan.resolve import effect_words
+from replication.plan.resolve import deed_words, effect_words, link_ends
 from replication.plan.targets import ALL, Role, parse_target
 from replication.plan.units import duration_text, shown
 from replication.plan.workload import (
@@ -36,7 +37,7 @@ def describe(plan: Plan) -> list[str]:
     ]
     sentences += [_clients(plan), *_workload(plan)]
     sentences += [_levels(plan, family) for family in Family if _levels(plan, family)]
-    sentences += [_fault(fault) for fault in plan.faults]
+    sentences += [_fault(fault) for fault in plan.faults] + _warnings(plan)
     sentences.append(
         f"At {duration_text(plan.timing.duration_ns)} the load ends: everything is healed, the "
         f"replicas have up to {duration_text(plan.timing.settle_ns)} to become equal, and every "
@@ -48,6 +49,8 @@ def describe(plan: Plan) -> list[str]:
 def _cluster(plan: Plan) -> str:
     size = len(plan.nodes)
     names = "one node, n1" if size == 1 else f"{size} nodes, n1 to {plan.nodes[-1]}"
+    if plan.spares:
+        names += f", and to spare {', '.join(plan.spares)}"
     if plan.sync == "always":
         return f"Each side has {names}; a write is on disk before it counts."
     return f"Each side has {names}; writes are not synced to disk, power loss may take them."
@@ -135,50 +138,74 @@ def _fault(fault: PlannedFault) -> str:
 
 def _act(fault: PlannedFault) -> str:
     end = "when the load ends" if fault.until_ns is None else f"at {duration_text(fault.until_ns)}"
+    whom = _whom(fault)
     match fault.kind:
         case FaultKind.RESTART:
-            return f"stop {_whom(fault)} in good order and start it again at once"
+            return f"stop {whom} in good order and start it again at once"
         case FaultKind.KILL:
-            return f"kill {_whom(fault)} (SIGKILL); start it again {end}"
+            return f"kill {whom} (SIGKILL); start it again {end}"
         case FaultKind.PAUSE:
-            return f"pause {_whom(fault)} (SIGSTOP); let it go on {end}"
+            return f"pause {whom} (SIGSTOP); let it go on {end}"
+        case FaultKind.WIPE:
+            return f"kill {whom} and wipe its disk; start it again, with nothing, {end}"
+        case FaultKind.TRANSFER:
+            return deed_words(fault.kind, "" if _text(fault) == ALL else whom)
+        case FaultKind.JOIN:
+            return f"start the spare node {whom} and {deed_words(fault.kind, 'it')}"
+        case FaultKind.LEAVE:
+            return deed_words(fault.kind, whom)
         case FaultKind.PARTITION:
-            return f"cut {_sides(fault)}, clients with their node; heal {end}"
-    links = (
-        "every link between nodes"
-        if fault.targets[Family.LEADER] == ALL
-        else f"every link of {_whom(fault)} to other nodes"
-    )
+            return f"{_cut(fault)}, clients with their node; heal {end}"
+    links = "every link between nodes"
+    if _text(fault) != ALL:
+        links = f"every link of {whom} to {link_ends(parse_target(_text(fault)).arguments)}"
     return f"{effect_words(fault)} on {links}; stop that {end}"
 
 
-def _sides(fault: PlannedFault) -> str:
+def _cut(fault: PlannedFault) -> str:
     match fault.shape:
         case PartitionShape.ISOLATE:
-            return f"{_whom(fault)} off from all others"
+            return f"cut {_whom(fault)} off from all others"
         case PartitionShape.MINORITY_WITH_LEADER:
-            return f"{_whom(fault)} and the rest of a minority off from the majority"
+            return f"cut {_whom(fault)} and the rest of a minority off from the majority"
         case PartitionShape.HALVES:
-            return "the first half of the nodes off from the rest"
+            return "cut the first half of the nodes off from the rest"
+        case PartitionShape.ONE_WAY if fault.direction is Direction.INBOUND:
+            return f"cut what {_whom(fault)} would hear, and not what it sends"
+        case PartitionShape.ONE_WAY:
+            return f"cut what {_whom(fault)} sends, and not what it hears"
+        case PartitionShape.BRIDGE:
+            middle = "one node in the middle" if _text(fault) == ALL else _whom(fault)
+            return f"cut the nodes into two halves that only {middle} reaches"
+        case PartitionShape.MAJORITIES_RING:
+            return "let every node hear a majority of the nodes, no two the same"
     listed = " | ".join(", ".join(side) for side in fault.sides)
-    return f"the links between {listed} | whoever is not listed"
+    return f"cut the links between {listed} | whoever is not listed"
+
+
+def _text(fault: PlannedFault) -> str:
+    """Return the target of the side that has it first."""
+    return next(iter(fault.targets.values()))
 
 
 def _whom(fault: PlannedFault) -> str:
-    text = fault.targets[Family.LEADER]
-    if parse_target(text).role in (Role.FIRST_REPLICA, Role.COORDINATOR):
+    if parse_target(_text(fault)).key is not None and Family.LEADER in fault.targets:
         return "the leader"
-    return _target(text)
+    return _target(_text(fault))
 
 
 def _other_side(fault: PlannedFault) -> str:
-    """Return a sentence on what the leaderless side gets, where that is not plain."""
+    """Return a sentence on what the other side gets, where that is not plain."""
+    if len(fault.targets) == 1:
+        (family,) = fault.targets
+        return f" {family.value.capitalize()} side only."
     leader, leaderless = (fault.targets[family] for family in Family)
     if not fault.shared_target:
         return "" if leader == leaderless == ALL else f" Leaderless side: {_target(leaderless)}."
-    role = parse_target(leader).role
-    named = leader == ALL or role is Role.NODE
-    return "" if named else " Leaderless side: the same node."
+    if parse_target(leader).role in (Role.ALL, Role.NAMED):
+        return ""
+    plural = parse_target(leader).role is Role.MINORITY
+    return f" Leaderless side: the same node{'s' if plural else ''}."
 
 
 def _target(text: str) -> str:
@@ -190,9 +217,33 @@ def _target(text: str) -> str:
             return "a follower"
         case Role.RANDOM:
             return "a random node"
+        case Role.MINORITY:
+            return "a minority with the leader"
+        case Role.ALL:
+            return "all nodes"
         case Role.FIRST_REPLICA | Role.COORDINATOR:
-            return f"the {target.role} of {target.argument}"
-    return "all nodes" if text == ALL else target.argument
+            return f"the {target.role} of {target.key}"
+    return ", ".join(target.arguments)
+
+
+def _warnings(plan: Plan) -> list[str]:
+    """Return what a reader of the plan should know before it is carried out."""
+    wiped = [
+        fault
+        for fault in plan.faults
+        if fault.kind is FaultKind.WIPE and Family.LEADER in fault.targets
+    ]
+    sizes = {Role.ALL: len(plan.nodes), Role.MINORITY: (len(plan.nodes) - 1) // 2}
+    warnings = []
+    for fault in wiped:
+        target = parse_target(fault.targets[Family.LEADER])
+        count = len(target.arguments) or sizes.get(target.role, 1)
+        if 2 * count > len(plan.nodes):
+            warnings.append(
+                f"Careful: fault {fault.number} wipes {count} of {len(plan.nodes)} nodes. What a "
+                "majority has forgotten was never promised to survive."
+            )
+    return warnings
 
 
 def _expectation(expectation: Expectation) -> str:

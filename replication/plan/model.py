@@ -55,28 +55,52 @@ class FaultKind(StrEnum):
     KILL = "kill"  # SIGKILL; started again when healed
     RESTART = "restart"  # SIGTERM and started again at once
     PAUSE = "pause"  # SIGSTOP; SIGCONT when healed
+    WIPE = "wipe"  # SIGKILL and an empty disk; started again, under its old name, when healed
+    JOIN = "join"  # start a spare node and ask the cluster to take it in
+    LEAVE = "leave"  # ask the cluster to do without a node; its process goes on
+    TRANSFER = "transfer"  # ask the leader to hand its office over
     PARTITION = "partition"  # cut the links between two sides
     DELAY = "delay"  # every message on the target's links
     LOSS = "loss"  # a share of the messages on the target's links
 
+    @property
+    def is_command(self) -> bool:
+        """Whether it is something that an operator asks of the cluster."""
+        return self in (FaultKind.JOIN, FaultKind.LEAVE, FaultKind.TRANSFER)
+
+    @property
+    def is_momentary(self) -> bool:
+        """Whether it is over by itself, so that nothing is left to heal."""
+        return self is FaultKind.RESTART or self.is_command
+
 
 class PartitionShape(StrEnum):
-    """Which two sides a partition makes."""
+    """Who is cut off from whom."""
 
-    ISOLATE = "isolate"  # the target alone against all others
+    ISOLATE = "isolate"  # the target against all others
     HALVES = "halves"  # the first half of the nodes against the rest; the odd node is in the rest
     MINORITY_WITH_LEADER = "minority-with-leader"  # the target in the largest minority there is
     NODES = "nodes"  # the sides as the scenario lists them; nodes it does not list are one more
+    ONE_WAY = "one-way"  # as isolate, in one direction: the target is not heard, or does not hear
+    BRIDGE = "bridge"  # two halves and one node that both of them reach (Jepsen)
+    MAJORITIES_RING = "majorities-ring"  # each node reaches a majority, no two the same (Jepsen)
+
+
+class Direction(StrEnum):
+    """Which messages of the target a one-way partition cuts."""
+
+    INBOUND = "inbound"  # it can send and does not hear
+    OUTBOUND = "outbound"  # it hears and cannot be heard
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
     """One fault: when, what, and on whom.
 
-    ``targets`` holds a target expression per family: a node ("n3"), "leader", "follower", "random",
-    "coordinator-of:KEY", "first-replica-of:KEY", or "all" (every link, or a shape that needs no
-    target). Where the scenario names one target for both, the side that runs first resolves it and
-    the other side gets the same nodes (design §7).
+    ``targets`` holds a target expression (see ``targets``) for each family that is to have the
+    fault: both, or the one that the scenario names. "all" stands for every node, every link, or for
+    a shape or a command that needs no target. Where the scenario names one target for both, the
+    side that runs first resolves it and the other side gets the same nodes (design §7).
     """
 
     number: int  # from 1, in order of time
@@ -87,6 +111,7 @@ class PlannedFault:
     shared_target: bool  # both sides get what the first one resolved to
     shape: PartitionShape | None = None
     sides: tuple[tuple[str, ...], ...] = ()  # of PartitionShape.NODES
+    direction: Direction = Direction.INBOUND  # of PartitionShape.ONE_WAY
     delay_ns: int = 0
     jitter_ns: int = 0
     loss: float = 0.0  # 0 to 1
@@ -108,9 +133,11 @@ class ResolvedFault:
     """A planned fault with its roles resolved: what the nemesis does, and what the history says."""
 
     planned: PlannedFault
-    nodes: tuple[NodeId, ...]  # to kill, restart or pause; or the target of a link fault
-    sides: tuple[tuple[str, ...], ...]  # of a partition, clients included
-    links: tuple[LinkRule, ...]  # both directions listed
+    nodes: tuple[NodeId, ...]  # to do something to, or the targets of a link fault
+    # Of a partition, clients included: between any two of them messages are lost. Empty when the
+    # partition makes no sides (a ring).
+    sides: tuple[tuple[str, ...], ...]
+    links: tuple[LinkRule, ...]  # every direction listed
     words: str  # "kill the leader (n3)"
 
 
@@ -119,7 +146,7 @@ class ClusterView:
     """What must be known of a cluster to resolve roles, at the moment a fault is due."""
 
     family: Family
-    nodes: tuple[NodeId, ...]
+    nodes: tuple[NodeId, ...]  # the members, as far as this run has changed them
     alive: frozenset[NodeId]
     leader: NodeId | None  # of the highest term, if one is known
     clients: Mapping[str, NodeId]  # client -> home node

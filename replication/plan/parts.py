@@ -5,6 +5,8 @@ from itertools import cycle, islice
 
 from replication.history import OperationKind
 from replication.plan.model import (
+    Direction,
+    FaultKind,
     PartitionShape,
     PlannedClient,
     PlannedFault,
@@ -12,7 +14,7 @@ from replication.plan.model import (
     Timing,
 )
 from replication.plan.schema import Document, FaultTable, TargetTable
-from replication.plan.targets import ALL, Role, parse_target
+from replication.plan.targets import ALL, parse_target
 from replication.plan.workload import (
     Arrival,
     ClosedArrival,
@@ -32,6 +34,12 @@ MIX: Mapping[str, float] = {OperationKind.GET: 0.5, OperationKind.PUT: 0.5}
 def nodes_of(document: Document) -> tuple[str, ...]:
     """Return the names of the nodes: n1, n2 ..."""
     return tuple(f"n{number + 1}" for number in range(document.cluster.nodes))
+
+
+def spares_of(document: Document) -> tuple[str, ...]:
+    """Return the names of the spare nodes, which come behind those of the members."""
+    members, spares = document.cluster.nodes, document.cluster.spares
+    return tuple(f"n{members + number + 1}" for number in range(spares))
 
 
 def clients_of(document: Document) -> tuple[str, ...]:
@@ -132,13 +140,35 @@ def shape_of(fault: FaultTable) -> PartitionShape | None:
 def faults(document: Document) -> tuple[PlannedFault, ...]:
     """Return the faults in order of time, numbered from 1; at equal times in order of the file."""
     ordered = sorted(document.fault, key=lambda each: each.at or 0)
-    return tuple(_fault(number, each) for number, each in enumerate(ordered, 1))
+    spares = spares_that_join(document)
+    return tuple(
+        _fault(number, each, spares.get(id(each))) for number, each in enumerate(ordered, 1)
+    )
 
 
-def _fault(number: int, table: FaultTable) -> PlannedFault:
+def spares_that_join(document: Document) -> dict[int, str]:
+    """Return which spare each join is about, by the id of its table: the next one, if unnamed.
+
+    A join for which no spare is left is not in it.
+    """
+    joins = [each for each in document.fault if each.kind is FaultKind.JOIN]
+    joins.sort(key=lambda each: each.at or 0)
+    named = {
+        id(each): target_text(each.target)
+        for each in joins
+        if each.target is not None and not isinstance(each.target, TargetTable)
+    }
+    left = iter([spare for spare in spares_of(document) if spare not in named.values()])
+    for each in joins:
+        if each.target is None and (spare := next(left, None)) is not None:
+            named[id(each)] = spare
+    return named
+
+
+def _fault(number: int, table: FaultTable, spare: str | None) -> PlannedFault:
     assert table.kind is not None
     assert table.at is not None
-    targets, shared = targets_of(table)
+    targets, shared = targets_of(table, spare)
     return PlannedFault(
         number=number,
         kind=table.kind,
@@ -148,25 +178,39 @@ def _fault(number: int, table: FaultTable) -> PlannedFault:
         shared_target=shared,
         shape=shape_of(table) if table.kind == "partition" else None,
         sides=tuple(tuple(side) for side in table.sides or ()),
+        direction=table.direction or Direction.INBOUND,
         delay_ns=table.delay or 0,
         jitter_ns=table.jitter or 0,
         loss=table.loss or 0.0,
     )
 
 
-def targets_of(fault: FaultTable) -> tuple[dict[Family, str], bool]:
+def families_of(fault: FaultTable) -> tuple[Family, ...]:
+    """Return the sides that have the fault. Only leaders can hand over a leadership."""
+    if fault.side is not None:
+        return (fault.side,)
+    return (Family.LEADER,) if fault.kind is FaultKind.TRANSFER else tuple(Family)
+
+
+def target_text(target: str | list[str]) -> str:
+    """Return a target as one expression: a list of names is "n1,n2"."""
+    return target if isinstance(target, str) else ",".join(target)
+
+
+def targets_of(fault: FaultTable, spare: str | None = None) -> tuple[dict[Family, str], bool]:
     """Return the expression for each family, and whether both sides are to get the same nodes.
 
     "first-replica-of" and "coordinator-of" mean the leader where all keys have one. That is no
     reason to hit the leader's node on the leaderless side, so they count as a target for each.
+    ``spare`` is who joins, if the fault does not say so.
     """
-    target = fault.target
+    target, families = fault.target, families_of(fault)
     if isinstance(target, TargetTable):
-        assert target.leader is not None
-        assert target.leaderless is not None
-        return {Family.LEADER: target.leader, Family.LEADERLESS: target.leaderless}, False
+        given = {family: getattr(target, family.value) for family in families}
+        return {family: text for family, text in given.items() if text is not None}, False
     if target is None:
         led = shape_of(fault) is PartitionShape.MINORITY_WITH_LEADER
-        target = "leader" if led else ALL
-    of_key = parse_target(target).role in (Role.FIRST_REPLICA, Role.COORDINATOR)
-    return dict.fromkeys(Family, target), not of_key
+        target = "leader" if led else spare or ALL
+    text = target_text(target)
+    shared = len(families) == len(Family) and parse_target(text).key is None
+    return dict.fromkeys(families, text), shared

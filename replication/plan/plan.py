@@ -32,7 +32,7 @@ class Plan:
     title: str
     question: str
     seed: int
-    nodes: tuple[NodeId, ...]  # "n1", "n2" ...
+    nodes: tuple[NodeId, ...]  # "n1", "n2" ...: the members at the start
     clients: tuple[PlannedClient, ...]  # "c1", "c2" ...
     faults: tuple[PlannedFault, ...]  # in order of time, numbered from 1
     timing: Timing
@@ -43,6 +43,7 @@ class Plan:
     scenario: Mapping[str, Any]  # as parsed, overrides applied
     levels: Mapping[Family, Mapping[OperationKind, str]] = field(default_factory=dict)
     replica_counts: Mapping[OperationKind, int] = field(default_factory=dict)
+    spares: tuple[NodeId, ...] = ()  # nodes that are no members, until a fault lets them join
 
     def operations(
         self, client_name: str, family: Family | None = None

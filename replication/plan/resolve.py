@@ -5,10 +5,8 @@ gets the same nodes, unless the scenario names a target for each (design §7). P
 the plan tells what the cluster looks like and hands in the plan's own generator.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from collections.abc import Iterable, Sequence
 from random import Random
-from typing import TypeAlias
 
 from replication.plan.model import (
     ClusterView,
@@ -18,13 +16,14 @@ from replication.plan.model import (
     PlannedFault,
     ResolvedFault,
 )
-from replication.plan.targets import ALL, Role, parse_target
+from replication.plan.partitions import Partition, isolated, listed_sides, listing
+from replication.plan.partitions import bridge as bridged
+from replication.plan.partitions import ring as ringed
+from replication.plan.targets import Role, Target, parse_target
 from replication.plan.units import duration_text
 from replication.protocol import Family, NodeId
 
-NAMES_SHOWN_MAX = 8
-
-Side: TypeAlias = tuple[str, ...]
+LINK_FAULTS = (FaultKind.DELAY, FaultKind.LOSS)
 
 
 class Unresolvable(Exception):
@@ -47,44 +46,83 @@ def resolve(
     same = earlier if fault.shared_target else None
     if fault.kind is FaultKind.PARTITION:
         return _partition(fault, view, rng, same)
-    if fault.kind in (FaultKind.DELAY, FaultKind.LOSS):
-        return _slow_or_lossy(fault, view, rng, same)
-    node, words = _target(fault, view, rng, same)
-    return ResolvedFault(fault, (node,), (), (), f"{fault.kind.value} {words}")
+    role = parse_target(fault.targets[view.family]).role
+    if fault.kind is FaultKind.TRANSFER and role is Role.ALL:  # to whoever is best placed
+        return ResolvedFault(fault, (), (), (), deed_words(fault.kind, ""))
+    nodes, words = _targets(fault, view, rng, same)
+    if fault.kind in LINK_FAULTS:
+        return _on_links(fault, view, nodes, words)
+    return ResolvedFault(fault, nodes, (), (), deed_words(fault.kind, words))
 
 
-def _target(
+def deed_words(kind: FaultKind, whom: str) -> str:
+    """Return what is done to ``whom``: "kill the leader (n3)"."""
+    match kind:
+        case FaultKind.JOIN:
+            return f"add {whom} to the cluster"
+        case FaultKind.LEAVE:
+            return f"remove {whom} from the cluster"
+        case FaultKind.TRANSFER:
+            return f"transfer the leadership to {whom}" if whom else "transfer the leadership"
+        case FaultKind.WIPE:
+            return f"wipe the disk of {whom}"
+    return f"{kind.value} {whom}"
+
+
+def _targets(
     fault: PlannedFault, view: ClusterView, rng: Random, same: ResolvedFault | None
-) -> tuple[NodeId, str]:
-    """Return the node, and how a sentence calls it."""
+) -> tuple[tuple[NodeId, ...], str]:
+    """Return the nodes (of link faults: or clients), and how a sentence calls them."""
     target = parse_target(fault.targets[view.family])
-    if same is not None:
-        node = same.nodes[0]
-        return node, node + _carried_words(target.role, view.family)
     match target.role:
-        case Role.NODE:
-            return target.argument, target.argument
+        case Role.NAMED:
+            return target.arguments, listing(target.arguments)
+        case Role.ALL:
+            return view.nodes, f"all nodes ({listing(view.nodes)})"
+    if same is not None:
+        return same.nodes, listing(same.nodes) + _carried_words(target.role, view.family)
+    if target.role is Role.MINORITY:
+        leader, _ = _leader(view, rng)
+        nodes = minority_with(leader, view.nodes)
+        words = f"a minority with {'the leader ' if view.leader else ''}{leader}"
+        return nodes, f"{listing(nodes)} ({words})"
+    node, words = _one(target, view, rng)
+    return (node,), words
+
+
+def _one(target: Target, view: ClusterView, rng: Random) -> tuple[NodeId, str]:
+    """Return the node that plays the role, and how a sentence calls it."""
+    match target.role:
         case Role.RANDOM:
             node = _draw(view.nodes, view, rng, "no node is alive")
             return node, f"{node} (drawn at random)"
-        case Role.LEADER:
-            return _leader(view, rng)
         case Role.FOLLOWER:
             return _follower(view, rng)
         case Role.FIRST_REPLICA | Role.COORDINATOR:
-            return _of_key(target.role, target.argument, view, rng)
+            return _of_key(target, view, rng)
+        case Role.NAMED:
+            return target.arguments[0], target.arguments[0]
+    return _leader(view, rng)
+
+
+def minority_with(node: NodeId, nodes: Sequence[NodeId]) -> tuple[NodeId, ...]:
+    """Return the largest minority that begins with ``node``; the others follow in turn."""
+    start = nodes.index(node)
+    return (*nodes[start:], *nodes[:start])[: max(1, (len(nodes) - 1) // 2)]
 
 
 def _carried_words(role: Role, family: Family) -> str:
-    """Return why it is this node that the other side's resolution is taken over for."""
-    if role is Role.NODE:
-        return ""
-    if role is Role.RANDOM:
-        return " (drawn at random on the other side)"
+    """Return why it is these nodes that the other side's resolution is taken over for."""
+    match role:
+        case Role.NAMED | Role.ALL:
+            return ""
+        case Role.RANDOM:
+            return " (drawn at random on the other side)"
     # What a leaderless cluster resolved a role to was no leader and no follower.
     if family is Family.LEADER:
         return " (the same as on the other side)"
-    return f" (on the other side {'the leader' if role is Role.LEADER else 'a follower'})"
+    called = {Role.LEADER: "the leader", Role.MINORITY: "the leader and a minority with it"}
+    return f" (on the other side {called.get(role, 'a follower')})"
 
 
 def _draw(candidates: Iterable[NodeId], view: ClusterView, rng: Random, otherwise: str) -> NodeId:
@@ -116,14 +154,16 @@ def _follower(view: ClusterView, rng: Random) -> tuple[NodeId, str]:
     return node, f"a follower ({node})"
 
 
-def _of_key(role: Role, key: str, view: ClusterView, rng: Random) -> tuple[NodeId, str]:
+def _of_key(target: Target, view: ClusterView, rng: Random) -> tuple[NodeId, str]:
     """Return the node that serves a key; where all keys have one leader, that is the leader."""
     if view.family is Family.LEADER:
         return _leader(view, rng)
+    key = target.key
+    assert key is not None, "the role is of a key"
     owners = view.owners.get(key, ())
     if not owners:
         raise Unresolvable(f"who holds {key} is not known")
-    if role is Role.FIRST_REPLICA:
+    if target.role is Role.FIRST_REPLICA:
         return owners[0], f"the first replica of {key} ({owners[0]})"
     # The first replica coordinates; when it is down the next one does (Dynamo §4.3, §5).
     node = next((each for each in owners if each in view.alive), None)
@@ -135,96 +175,72 @@ def _of_key(role: Role, key: str, view: ClusterView, rng: Random) -> tuple[NodeI
 def _partition(
     fault: PlannedFault, view: ClusterView, rng: Random, same: ResolvedFault | None
 ) -> ResolvedFault:
-    shape = fault.shape
-    assert shape is not None, "a partition has a shape"
-    roles: dict[NodeId, str] = {}  # how a sentence calls a node
-    nodes: tuple[NodeId, ...]
-    if same is not None:
-        nodes, sides = same.nodes, same.sides
-    elif shape in (PartitionShape.ISOLATE, PartitionShape.MINORITY_WITH_LEADER):
-        node, words = _target(fault, view, rng, None)
-        roles[node] = words
-        size = 1 if shape is PartitionShape.ISOLATE else max(1, (len(view.nodes) - 1) // 2)
-        nodes = _from(node, view.nodes)[:size]
-        sides = _sides((nodes,), view)
-    else:
-        halves = (view.nodes[: len(view.nodes) // 2],)
-        sides = _sides(fault.sides if shape is PartitionShape.NODES else halves, view)
-        nodes = _without_majority(sides, view)
-    links = tuple(
-        LinkRule(source, destination, loss=1.0)
-        for one, other in combinations(sides, 2)
-        for source, destination in _both_ways(one, other, view)
-    )
-    words = _cut_words(sides, view, roles)
-    if same is not None:
-        carried = _carried_words(parse_target(fault.targets[view.family]).role, view.family)
-        words += f"; {nodes[0]}{carried}" if carried else ""
-    return ResolvedFault(fault, nodes, sides, links, words)
+    made = _shaped(fault, view, rng, same)
+    words = made.words
+    role = parse_target(fault.targets[view.family]).role
+    carried = _carried_words(role, view.family) if same is not None else ""
+    if carried and same is not None and same.nodes:
+        words += f"; {same.nodes[0]}{carried}"
+    return ResolvedFault(fault, made.nodes, made.sides, made.links, words)
 
 
-def _from(node: NodeId, nodes: Sequence[NodeId]) -> tuple[NodeId, ...]:
-    """Return all nodes in turn, beginning with ``node``."""
-    start = nodes.index(node)
-    return (*nodes[start:], *nodes[:start])
-
-
-def _sides(listed: Sequence[Side], view: ClusterView) -> tuple[Side, ...]:
-    """Return the sides with everybody on one of them, nodes before clients.
-
-    Nodes that are listed nowhere make one more side. A client is where its home is, unless a side
-    lists the client itself.
-    """
-    side_of = {name: number for number, side in enumerate(listed) for name in side}
-    rest = len(listed)
-    for node in view.nodes:
-        side_of.setdefault(node, rest)
-    for client, home in view.clients.items():
-        side_of.setdefault(client, side_of[home])
-    everybody = (*view.nodes, *view.clients)
-    sides = (
-        tuple(name for name in everybody if side_of[name] == number) for number in range(rest + 1)
-    )
-    return tuple(side for side in sides if side)
-
-
-def _without_majority(sides: Sequence[Side], view: ClusterView) -> tuple[NodeId, ...]:
-    """Return the nodes that a partition leaves on a side that is no majority."""
-    cut_off: set[NodeId] = set()
-    for side in sides:
-        members = [name for name in side if name in view.nodes]
-        if 2 * len(members) <= len(view.nodes):
-            cut_off.update(members)
-    return tuple(node for node in view.nodes if node in cut_off)
-
-
-def _both_ways(one: Side, other: Side, view: ClusterView) -> Iterable[tuple[str, str]]:
-    """Yield every ordered pair across the cut; clients do not talk to each other."""
-    for left in one:
-        for right in other:
-            if left in view.clients and right in view.clients:
-                continue
-            yield left, right
-            yield right, left
-
-
-def _slow_or_lossy(
+def _shaped(
     fault: PlannedFault, view: ClusterView, rng: Random, same: ResolvedFault | None
-) -> ResolvedFault:
-    """Put the rule on every link between the target and the other nodes, clients left alone."""
-    if fault.targets[view.family] == ALL:
-        nodes, place = view.nodes, "every link between nodes"
-        pairs = [(one, other) for one in nodes for other in nodes if one != other]
+) -> Partition:
+    target = parse_target(fault.targets[view.family])
+    match fault.shape:
+        case PartitionShape.MAJORITIES_RING:
+            return ringed(view)
+        case PartitionShape.HALVES:
+            return listed_sides((view.nodes[: len(view.nodes) // 2],), view)
+        case PartitionShape.NODES:
+            return listed_sides(fault.sides, view)
+        case PartitionShape.BRIDGE if target.role is Role.ALL:
+            middle = view.nodes[len(view.nodes) // 2]
+            return bridged(middle, middle, view)
+    # What a sentence calls the node that the target is about, when the target is one node.
+    if same is not None:
+        nodes, words = same.nodes, ""
+    elif target.role is Role.MINORITY or len(target.arguments) > 1:
+        nodes, words = _targets(fault, view, rng, None)
     else:
-        node, words = _target(fault, view, rng, same)
-        nodes, place = (node,), f"every link of {words} to other nodes"
-        others = [each for each in view.nodes if each != node]
-        pairs = [pair for other in others for pair in ((node, other), (other, node))]
+        node, words = _one(target, view, rng)
+        nodes = (node,)
+    match fault.shape:
+        case PartitionShape.BRIDGE:
+            return bridged(nodes[0], words or nodes[0], view)
+        case PartitionShape.MINORITY_WITH_LEADER if same is None:
+            nodes = minority_with(nodes[0], view.nodes)
+    roles = {nodes[0]: words} if words else {}
+    direction = fault.direction if fault.shape is PartitionShape.ONE_WAY else None
+    return isolated(nodes, roles, view, direction)
+
+
+def _on_links(
+    fault: PlannedFault, view: ClusterView, names: tuple[str, ...], words: str
+) -> ResolvedFault:
+    """Put the rule on every link of the target: a node's to other nodes, a client's to all."""
+    pairs: dict[tuple[str, str], None] = {}
+    for name in names:
+        for other in view.nodes:
+            if other != name:
+                pairs[name, other] = pairs[other, name] = None
+    if parse_target(fault.targets[view.family]).role is Role.ALL:
+        place = "every link between nodes"
+    else:
+        place = f"every link of {words} to {link_ends(names)}"
     links = tuple(
         LinkRule(source, destination, fault.loss, fault.delay_ns, fault.jitter_ns)
         for source, destination in pairs
     )
+    nodes = tuple(name for name in names if name in view.nodes)
     return ResolvedFault(fault, nodes, (), links, f"{effect_words(fault)} on {place}")
+
+
+def link_ends(names: Sequence[str]) -> str:
+    """Return what is at the other end of the links of ``names``, nodes or clients (c1, c2 ...)."""
+    clients = [name for name in names if name.startswith("c")]
+    return "the nodes" if clients and len(clients) == len(names) else "other nodes"
 
 
 def effect_words(fault: PlannedFault) -> str:
@@ -237,33 +253,3 @@ def effect_words(fault: PlannedFault) -> str:
         f"delay messages by {duration_text(fault.delay_ns)} "
         f"to {duration_text(fault.delay_ns + fault.jitter_ns)}"
     )
-
-
-def _cut_words(sides: Sequence[Side], view: ClusterView, roles: Mapping[NodeId, str]) -> str:
-    if not sides:
-        return "cut nothing off"
-    texts = [_side_words(side, view, roles) for side in sides]
-    if len(texts) == 2:
-        return f"cut {texts[0]} off from {texts[1]}"
-    return f"cut {'; '.join(texts)} off from each other"
-
-
-def _side_words(side: Side, view: ClusterView, roles: Mapping[NodeId, str]) -> str:
-    nodes = [name for name in side if name in view.nodes]
-    clients = [name for name in side if name in view.clients]
-    texts = []
-    if nodes:
-        role = next((roles[node] for node in nodes if roles.get(node, node) != node), None)
-        if len(nodes) == 1 and role is not None:
-            texts.append(role)
-        else:
-            texts.append(_listed(nodes) + (f" (with {role})" if role is not None else ""))
-    if clients:
-        texts.append(f"client{'s' if len(clients) > 1 else ''} {_listed(clients)}")
-    return " and ".join(texts)
-
-
-def _listed(names: Sequence[str]) -> str:
-    if len(names) <= NAMES_SHOWN_MAX:
-        return ", ".join(names)
-    return f"{', '.join(names[:3])} ... {names[-1]} ({len(names)} in all)"

@@ -94,6 +94,7 @@ def read_scenario(
         replica_counts={
             OperationKind(kind): count for kind, count in document.workload.replicas.items()
         },
+        spares=parts.spares_of(document),
     )
     return Scenario(name, plan)
 

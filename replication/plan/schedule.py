@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from replication.plan.model import FaultKind, PlannedFault
+from replication.plan.model import PlannedFault
 from replication.plan.plan import Plan
+from replication.protocol import Family
 
 
 class Action(StrEnum):
@@ -23,15 +24,16 @@ class Step:
     fault: PlannedFault
 
 
-def schedule(plan: Plan) -> tuple[Step, ...]:
-    """Return every step in the order in which it is due.
+def schedule(plan: Plan, family: Family) -> tuple[Step, ...]:
+    """Return every step for the side of ``family``, in the order in which it is due.
 
-    Every fault is injected once and healed once, at the latest at the end of the load. A restart
-    has nothing to heal: the node comes back by itself.
+    Every fault is injected once and healed once, at the latest at the end of the load. What is
+    momentary (a restart, a command) has nothing to heal.
     """
-    steps = [Step(fault.at_ns, Action.INJECT, fault) for fault in plan.faults]
-    for fault in plan.faults:
-        if fault.kind is not FaultKind.RESTART:
+    faults = [fault for fault in plan.faults if family in fault.targets]
+    steps = [Step(fault.at_ns, Action.INJECT, fault) for fault in faults]
+    for fault in faults:
+        if not fault.kind.is_momentary:
             until_ns = plan.timing.duration_ns if fault.until_ns is None else fault.until_ns
             steps.append(Step(until_ns, Action.HEAL, fault))
     return tuple(

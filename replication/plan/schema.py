@@ -20,12 +20,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from replication.history import OperationKind
-from replication.plan.model import FaultKind, PartitionShape, Route
+from replication.plan.model import Direction, FaultKind, PartitionShape, Route
 from replication.plan.units import duration_ns, rate_per_s, shown
 from replication.plan.workload import Pick, Spacing
-from replication.protocol import VALUE_BYTES_MAX
+from replication.protocol import VALUE_BYTES_MAX, Family
 
 NODES_MAX = 51
+SPARES_MAX = 10
 CLIENTS_MAX = 1000
 KEYS_MAX = 100_000
 SEED_MAX = 2**63 - 1
@@ -70,6 +71,10 @@ def _text_or_list(value: object) -> str:
     return "text" if isinstance(value, str) else "list"
 
 
+def _text_list_or_table(value: object) -> str:
+    return "table" if isinstance(value, dict) else _text_or_list(value)
+
+
 def _placement(value: object) -> object:
     if value != "spread":
         raise ValueError(
@@ -105,6 +110,9 @@ class ClusterSection(Section):
     """``[cluster]``: what is started."""
 
     nodes: int = Field(default=5, ge=1, le=NODES_MAX)
+    spares: int = Field(
+        default=0, ge=0, le=SPARES_MAX, description='nodes that wait for kind = "join"'
+    )
     sync: Literal["always", "off"] = Field(
         default="always", description="always: a write is durable before it counts"
     )
@@ -199,15 +207,27 @@ class FaultTable(Section):
     at: Duration | None = None
     for_: Duration | None = Field(default=None, alias="for")
     until: Duration | None = None
+    side: Annotated[Family, Strict(False)] | None = Field(
+        default=None, description="the only side that has it; both if left out"
+    )
     target: (
         Annotated[
-            Annotated[Word, Tag("text")] | Annotated[TargetTable, Tag("table")],
-            Discriminator(_text_or_table),
+            Annotated[Word, Tag("text")]
+            | Annotated[list[Word], Tag("list"), Field(min_length=1)]
+            | Annotated[TargetTable, Tag("table")],
+            Discriminator(_text_list_or_table),
         ]
         | None
-    ) = None
+    ) = Field(
+        default=None,
+        description='a name or several, "leader", "follower", "random", "minority-with-leader", '
+        '"all", "first-replica-of:KEY", "coordinator-of:KEY"; or a table with one for each side',
+    )
     shape: Annotated[PartitionShape, Strict(False)] | None = None
     sides: list[list[Word]] | None = None
+    direction: Annotated[Direction, Strict(False)] | None = Field(
+        default=None, description="one-way: the messages of the target that are lost"
+    )
     delay: Duration | None = None
     jitter: Duration | None = None
     loss: Share | None = None

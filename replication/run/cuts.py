@@ -33,7 +33,7 @@ class Cuts:
         self._before: dict[int, tuple[Counts, Counts]] = {}
         self._told: dict[NodeId, list[event_pb2.LinkFault] | None] = {}  # None: not known
         self._lock = asyncio.Lock()
-        self._nodes = frozenset(cluster.spec.nodes)
+        self._nodes = frozenset(cluster.spec.everybody)
 
     async def add(self, number: int, rules: tuple[LinkRule, ...]) -> None:
         """Put rules in force; returns when every node that is up enforces them."""
@@ -67,7 +67,7 @@ class Cuts:
 
     async def _apply(self) -> None:
         self._wires.set_rules(rule for rules in self._rules.values() for rule in rules)
-        up = [node for node in self._cluster.spec.nodes if self._cluster.is_up(node)]
+        up = [node for node in self._cluster.spec.everybody if self._cluster.is_up(node)]
         await asyncio.gather(*(self._tell(node) for node in up))
 
     async def _tell(self, node: NodeId) -> None:
@@ -98,7 +98,7 @@ class Cuts:
         return faults
 
     async def _counts(self) -> tuple[Counts, Counts]:
-        up = [node for node in self._cluster.spec.nodes if self._cluster.is_up(node)]
+        up = [node for node in self._cluster.spec.everybody if self._cluster.is_up(node)]
         self._ledger.note(await self._cluster.control.statuses(up))
         dropped, delayed = dict(self._wires.dropped), dict(self._wires.delayed)
         for node, links in self._ledger.links().items():

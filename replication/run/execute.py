@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from replication.history import History, Outcome, Phase
 from replication.plan.model import PlannedClient, PlannedOperation, ResolvedFault, Route
 from replication.plan.plan import Plan
 from replication.plan.streams import stream
-from replication.protocol import Family, load_backend
+from replication.protocol import Family, NodeId, load_backend
 from replication.run.cuts import Cuts
 from replication.run.load import Driver, Window, quiet_collector
 from replication.run.nemesis import Nemesis
@@ -88,7 +88,7 @@ class _Side:
         self._tell_caller = tell
         self._zero_ns = time.monotonic_ns()
         self._cluster = Cluster(
-            ClusterSpec(plan.nodes, choice, family, folder, plan.sync, plan.seed)
+            ClusterSpec(plan.nodes, choice, family, folder, plan.sync, plan.seed, plan.spares)
         )
         self._ledger = Ledger()
         self._stage = Stage.STARTING
@@ -145,7 +145,7 @@ class _Side:
                 await cluster.wait_until_serving()
                 pipelines = Pipelines(cluster.endpoints)
                 try:
-                    await pipelines.opened(CONNECT_TIMEOUT_S)
+                    await pipelines.opened(CONNECT_TIMEOUT_S, self._plan.nodes)
                     await self._stages(timers, pipelines)
                 finally:
                     await pipelines.close()
@@ -183,7 +183,13 @@ class _Side:
         )
         work = [
             (
-                Session(client, self._family, self._plan.nodes, timing.operation_timeout_ns),
+                Session(
+                    client,
+                    self._family,
+                    self._plan.nodes,
+                    timing.operation_timeout_ns,
+                    self._plan.spares,
+                ),
                 self._plan.operations(client.name, self._family),
             )
             for client in self._plan.clients
@@ -220,26 +226,30 @@ class _Side:
     async def _judge(self, driver: Driver) -> None:
         """Settle, read every key back, and take stock of every replica."""
         history, control = self.history, self._cluster.control
+        assert self._nemesis is not None, "the load came first"
+        members = self._nemesis.members
         self._enter(Stage.SETTLING)
         history.heal_ns = self._healed_ns()
         until_ns = self._now_ns() + self._plan.timing.settle_ns
-        await settle(control, self._plan.nodes, self._now_ns, until_ns, history.samples)
+        await settle(control, members, self._now_ns, until_ns, history.samples)
         history.settle_end_ns = self._now_ns()
         self._enter(Stage.READING_BACK)
-        await driver.run(self._final_work(), Window(self._now_ns(), None, Phase.FINAL))
+        await driver.run(self._final_work(members), Window(self._now_ns(), None, Phase.FINAL))
         # Reading every key back is what makes read repair mend the rest: look once more.
         until_ns = self._now_ns() + READ_REPAIR_NS_MAX
-        await settle(control, self._plan.nodes, self._now_ns, until_ns, history.samples)
-        contents = await all_contents(control, self._plan.nodes)
+        await settle(control, members, self._now_ns, until_ns, history.samples)
+        contents = await all_contents(control, members)
         history.contents = replica_contents(contents)
         silent = [node for node, keys in contents.items() if keys is None]
         if silent:
             history.problems.append(f"no answer at the end from {', '.join(silent)}")
-        self._ledger.note(await control.statuses(self._plan.nodes))
+        self._ledger.note(await control.statuses(self._nemesis.ran))
 
-    def _final_work(self) -> list[tuple[Session, Iterator[PlannedOperation]]]:
+    def _final_work(
+        self, nodes: Sequence[NodeId]
+    ) -> list[tuple[Session, Iterator[PlannedOperation]]]:
         """Return readers that share the keys and begin at different nodes."""
-        keys, nodes = self._plan.keys(), self._plan.nodes
+        keys = self._plan.keys()
         work = []
         for number in range(min(FINAL_READERS, len(keys))):
             home = nodes[number % len(nodes)]
@@ -286,12 +296,13 @@ class _Side:
         if self._nemesis is not None:
             history.faults = sorted(self._nemesis.records, key=lambda record: record.number)
             self.resolved = self._nemesis.resolved
+            history.nodes = list(self._nemesis.ran)
             history.heal_ns = self._healed_ns()
         history.settle_end_ns = history.settle_end_ns or self._now_ns()
         history.links = self._ledger.link_totals()
         history.node_cpu_seconds = self._ledger.cpu_seconds()
         history.counters = self._ledger.counters()
-        history.events = read_events(self._folder, self._plan.nodes, self._zero_ns)
+        history.events = read_events(self._folder, history.nodes, self._zero_ns)
         history.problems += [
             str(surprise)
             for surprise in self._cluster.surprises

@@ -16,17 +16,16 @@ from replication.plan.model import ClusterView, FaultKind, PlannedFault, Resolve
 from replication.plan.plan import Plan
 from replication.plan.resolve import Unresolvable, resolve
 from replication.plan.schedule import Action, Step, schedule
-from replication.plan.targets import Role, parse_target
+from replication.plan.targets import parse_target
 from replication.protocol import Family, NodeId
 from replication.run.cuts import Cuts
 from replication.run.record import Ledger
+from replication.run.strikes import Strikes
 from replication.v1 import event_pb2
 
 RESOLVE_TIMEOUT_NS = 2_000_000_000  # a role that nobody plays may be taken soon: an election
 RESOLVE_POLL_S = 0.02
 VIEW_TIMEOUT_S = 0.25
-
-_OF_KEY = (Role.FIRST_REPLICA, Role.COORDINATOR)
 
 
 @dataclass(slots=True)
@@ -59,17 +58,21 @@ class Nemesis:
         self.records: list[FaultRecord] = []
         self.resolved: dict[int, ResolvedFault] = {}
         self.healed_ns = 0  # when the last one was
+        self.members = list(plan.nodes)  # as far as faults have changed them
+        self.ran = list(plan.nodes)  # spares that joined included, and who has left
         self._plan = plan
         self._family: Family = cluster.spec.family
         self._cluster = cluster
         self._cuts = cuts
+        self._strikes = Strikes(cluster, cuts)
         self._ledger = ledger
         self._now_ns = now_ns
         self._sleep_until = sleep_until
         self._earlier = earlier
         self._load_start_ns = 0
         self._active: dict[int, _Active] = {}
-        self._locks = {node: asyncio.Lock() for node in plan.nodes}
+        self._leader: NodeId | None = None  # as last seen
+        self._locks = {node: asyncio.Lock() for node in cluster.spec.everybody}
 
     async def run(self, load_start_ns: int) -> None:
         """Carry out the whole schedule; return when everything is healed.
@@ -78,7 +81,7 @@ class Nemesis:
         """
         self._load_start_ns = load_start_ns
         # What is due at the same time stays in the order of the schedule.
-        steps = [(self._due_ns(step), step) for step in schedule(self._plan)]
+        steps = [(self._due_ns(step), step) for step in schedule(self._plan, self._family)]
         steps.sort(key=lambda each: each[0])
         injected: dict[int, asyncio.Task[None]] = {}
         try:
@@ -116,7 +119,8 @@ class Nemesis:
                 if active.record.injected_ns is not None and self._cuts.in_force(number):
                     active.evidence.append(await self._cuts.remove(number))
             else:
-                await self._cluster.resume(active.resolved.nodes[0])
+                for node in active.resolved.nodes:
+                    await self._strikes.release(node)
             self._close(self._active.pop(number))
         for record in self.records:
             if record.injected_ns is None and record.problem is None:
@@ -140,28 +144,33 @@ class Nemesis:
         record.words, record.nodes = resolved.words, list(resolved.nodes)
         record.sides = [list(side) for side in resolved.sides]
         active = self._active[fault.number] = _Active(record, resolved, [])
-        if resolved.links:
-            record.injected_ns = self._now_ns()
-            await self._cuts.add(fault.number, resolved.links)
-        else:
-            await self._inject_process(active)
-        assert record.injected_ns is not None, "something was done"
+        record.injected_ns = self._now_ns()
         at_ns = record.injected_ns - self._load_start_ns
         self.resolved[fault.number] = replace(resolved, planned=replace(fault, at_ns=at_ns))
+        if resolved.links:
+            await self._cuts.add(fault.number, resolved.links)
+        elif fault.kind.is_command:
+            await self._command(active)
+        else:
+            await asyncio.gather(*(self._strike(active, node) for node in resolved.nodes))
+        if fault.kind.is_momentary:
+            self._close(self._active.pop(fault.number))
 
-    async def _inject_process(self, active: _Active) -> None:
-        node = active.resolved.nodes[0]
+    async def _strike(self, active: _Active, node: NodeId) -> None:
         async with self._locks[node]:
-            active.record.injected_ns = self._now_ns()
-            match active.resolved.planned.kind:
-                case FaultKind.KILL:
-                    active.evidence.append(await self._cluster.kill(node))
-                case FaultKind.PAUSE:
-                    active.evidence.append(await self._cluster.pause(node))
-                case FaultKind.RESTART:
-                    active.evidence.append(await self._cluster.terminate(node))
-                    active.evidence.append(await self._start(node))
-                    self._close(self._active.pop(active.record.number))
+            active.evidence += await self._strikes.inject(active.resolved.planned.kind, node)
+
+    async def _command(self, active: _Active) -> None:
+        resolved, members = active.resolved, self.members
+        if resolved.planned.kind is FaultKind.JOIN:
+            self.ran += resolved.nodes
+        active.evidence += await self._strikes.command(resolved, members, self._leader)
+        if all(each.shown for each in active.evidence):
+            match resolved.planned.kind:
+                case FaultKind.JOIN:
+                    members += resolved.nodes
+                case FaultKind.LEAVE:
+                    members[:] = [each for each in members if each not in resolved.nodes]
 
     async def _heal_after(self, injection: asyncio.Task[None], number: int) -> None:
         await injection
@@ -175,22 +184,14 @@ class Nemesis:
             ended_ns = self._now_ns()
             active.evidence.append(await self._cuts.remove(number))
         else:
-            node = active.resolved.nodes[0]
-            async with self._locks[node]:
-                if active.resolved.planned.kind is FaultKind.KILL:
-                    active.evidence.append(await self._start(node))
-                else:
-                    active.evidence.append(await self._cluster.resume(node))
-                    await self._cuts.renew(node, started=False)
+            await asyncio.gather(*(self._mend(active, node) for node in active.resolved.nodes))
         # Only now: a run that ends meanwhile has to heal what is left.
         del self._active[number]
         self._close(active, ended_ns)
 
-    async def _start(self, node: NodeId) -> Evidence:
-        """Start a node again; link faults that are in force hold for it too."""
-        evidence = await self._cluster.start_node(node)
-        await self._cuts.renew(node, started=True)
-        return evidence
+    async def _mend(self, active: _Active, node: NodeId) -> None:
+        async with self._locks[node]:
+            active.evidence += await self._strikes.heal(active.resolved.planned.kind, node)
 
     def _close(self, active: _Active, ended_ns: int | None = None) -> None:
         record = active.record
@@ -223,7 +224,7 @@ class Nemesis:
 
     async def _view(self, fault: PlannedFault) -> ClusterView:
         cluster = self._cluster
-        up = [node for node in self._plan.nodes if cluster.is_up(node)]
+        up = [node for node in self.members if cluster.is_up(node)]
         found = await cluster.control.statuses(up, VIEW_TIMEOUT_S)
         self._ledger.note(found)
         leaders = [
@@ -233,14 +234,15 @@ class Nemesis:
         ]
         target = parse_target(fault.targets[self._family])
         owners = {}
-        if target.role in _OF_KEY and found and self._family is Family.LEADERLESS:
+        if target.key is not None and found and self._family is Family.LEADERLESS:
             for key in await cluster.control.contents(next(iter(found))):
                 owners[key.key] = tuple(key.owners)
+        self._leader = max(leaders)[1] if leaders else None
         return ClusterView(
             family=self._family,
-            nodes=self._plan.nodes,
+            nodes=tuple(self.members),
             alive=frozenset(up),
-            leader=max(leaders)[1] if leaders else None,
+            leader=self._leader,
             clients={client.name: client.home for client in self._plan.clients},
             owners=owners,
         )

@@ -1,7 +1,7 @@
 """One side of a plan, executed in virtual time: start, load and faults, heal, settle, read back."""
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from replication.client.requests import final_reads
@@ -124,10 +124,10 @@ class _Side:
         room = replace(room, disk=replace(room.disk, sync=room.disk.sync and plan.sync != "off"))
         self._room = room
         homes = {client.name: client.home for client in plan.clients}
-        everybody = homes | {reader.name: reader.home for reader in _readers(plan)}
-        spec = ClusterSpec(self._backend, self._choice.settings, plan.nodes, everybody)
+        everybody = homes | {reader.name: reader.home for reader in _readers(plan, plan.nodes)}
+        spec = ClusterSpec(self._backend, self._choice.settings, plan.nodes, everybody, plan.spares)
         make = find_invariants(self._choice.path) if invariants else None
-        watcher = None if make is None else make(self._choice.settings, plan.nodes)
+        watcher = None if make is None else make(self._choice.settings, spec.everybody)
         self._world = World(spec, room, plan.seed, watcher)
         self._recorder = Recorder()
         self._nemesis = Nemesis(self._world, plan, family, earlier, self._owners)
@@ -137,7 +137,7 @@ class _Side:
 
     def _client(self, client: PlannedClient) -> Client:
         timeout_ns = self._plan.timing.operation_timeout_ns
-        session = Session(client, self._family, self._plan.nodes, timeout_ns)
+        session = Session(client, self._family, self._plan.nodes, timeout_ns, self._plan.spares)
         return Client(self._world, session, self._recorder, self._phase_at)
 
     def _phase_at(self, intended_ns: int) -> Phase:
@@ -211,9 +211,7 @@ class _Side:
 
     def _all_serve(self) -> bool:
         statuses = self._world.statuses()
-        return len(statuses) == len(self._plan.nodes) and all(
-            status.serving for status in statuses.values()
-        )
+        return all(name in statuses and statuses[name].serving for name in self._nemesis.members)
 
     def _load(self) -> None:
         timing, history, timeline = self._plan.timing, self._history, self._world.timeline
@@ -249,7 +247,7 @@ class _Side:
         until_ns = timeline.now_ns + limit_ns
         equal = 0
         while True:
-            sample = compare(timeline.now_ns, self._plan.nodes, self._contents())
+            sample = compare(timeline.now_ns, self._nemesis.members, self._contents())
             history.samples.append(sample)
             equal = 0 if sample.differing or sample.unreachable else equal + 1
             if equal >= EQUAL_IN_A_ROW or timeline.now_ns >= until_ns:
@@ -258,12 +256,12 @@ class _Side:
 
     def _read_back(self) -> None:
         """Read every key, by clients that share the keys and begin at different nodes."""
-        plan, now_ns = self._plan, self._world.now_ns
+        plan, now_ns, nodes = self._plan, self._world.now_ns, self._nemesis.members
         keys, timeout_ns = plan.keys(), plan.timing.operation_timeout_ns
         limit_ns = (len(keys) + 1) * timeout_ns
         readers = []
-        for number, client in enumerate(_readers(plan)):
-            session = Session(client, self._family, plan.nodes, timeout_ns)
+        for number, client in enumerate(_readers(plan, nodes)):
+            session = Session(client, self._family, nodes, timeout_ns)
             reader = Client(self._world, session, self._recorder, lambda _: Phase.FINAL)
             readers.append(reader)
             reads = final_reads(client.name, keys[number::FINAL_READERS], self._family)
@@ -289,7 +287,7 @@ class _Side:
         return {
             name: {each.key: each for each in node.core.contents()}
             for name, node in self._world.nodes.items()
-            if node.core is not None and not node.paused
+            if name in self._nemesis.members and node.core is not None and not node.paused
         }
 
     def _owners(self) -> Mapping[str, tuple[NodeId, ...]]:
@@ -306,6 +304,7 @@ class _Side:
         history, world = self._history, self._world
         if not history.heal_ns:
             history.heal_ns = history.settle_end_ns = world.now_ns
+        history.nodes = list(self._nemesis.ran)
         history.operations = self._recorder.operations
         records = [*self._nemesis.records, *self._machine_room.records]
         history.faults = sorted(records, key=lambda record: record.number)
@@ -334,10 +333,10 @@ class _Side:
         history.driver = DriverReport(planned=sent + unsent, sent=sent)
 
 
-def _readers(plan: Plan) -> list[PlannedClient]:
+def _readers(plan: Plan, nodes: Sequence[NodeId]) -> list[PlannedClient]:
     count = min(FINAL_READERS, len(plan.keys()))
     return [
-        PlannedClient(f"final-{number + 1}", plan.nodes[number % len(plan.nodes)], Route.FOLLOW)
+        PlannedClient(f"final-{number + 1}", nodes[number % len(nodes)], Route.FOLLOW)
         for number in range(count)
     ]
 

@@ -5,21 +5,23 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
+from replication.client import command
+from replication.client.command import CommandSession
 from replication.history import FaultRecord
 from replication.plan.model import ClusterView, FaultKind, PlannedFault, ResolvedFault
 from replication.plan.plan import Plan
 from replication.plan.resolve import Unresolvable, resolve
 from replication.plan.schedule import Action, Step, schedule
-from replication.plan.targets import Role, parse_target
+from replication.plan.targets import parse_target
 from replication.protocol import Family, NodeId
 from replication.simulation.network import Tally
+from replication.simulation.operator import Operator
 from replication.simulation.settings import MILLISECOND_NS
 from replication.simulation.world import World
+from replication.v1 import control_pb2
 
 RETRY_NS = 20 * MILLISECOND_NS  # until a role that nobody plays is asked for again
 RESOLVE_TIMEOUT_NS = 2_000 * MILLISECOND_NS  # until nobody is expected to take it any more
-
-_OF_KEY = (Role.FIRST_REPLICA, Role.COORDINATOR)
 
 
 @dataclass(slots=True)
@@ -30,6 +32,17 @@ class _Active:
     resolved: ResolvedFault | None = None
     before: Tally = field(default_factory=Tally)
     paused_life: dict[NodeId, int] = field(default_factory=dict)  # which process it stopped
+    busy: set[NodeId] = field(default_factory=set)  # that are being restarted
+    doubts: list[str] = field(default_factory=list)
+
+    def note(self, words: str, shown: bool = True) -> None:
+        """Add evidence, or what was seen instead of it."""
+        record = self.record
+        record.evidence.append(words)
+        if not shown:
+            self.doubts.append(words)
+        record.effective = not self.doubts
+        record.problem = "; ".join(self.doubts) or None
 
 
 class Nemesis:
@@ -49,6 +62,8 @@ class Nemesis:
     ) -> None:
         self.records: list[FaultRecord] = []
         self.resolved: dict[int, ResolvedFault] = {}
+        self.members = list(plan.nodes)  # as far as faults have changed them
+        self.ran = list(plan.nodes)  # spares that joined included, and who has left
         self._world = world
         self._plan = plan
         self._family = family
@@ -61,7 +76,7 @@ class Nemesis:
     def begin(self, load_start_ns: int) -> None:
         """Plan every step; times of the plan count from ``load_start_ns``."""
         # What is due at the same time stays in the order of the schedule.
-        for step in schedule(self._plan):
+        for step in schedule(self._plan, self._family):
             due_ns = load_start_ns + self._due_ns(step)
             self._world.timeline.at(due_ns, self._step, (step, load_start_ns))
 
@@ -101,10 +116,10 @@ class Nemesis:
 
     def _view(self, fault: PlannedFault) -> ClusterView:
         world = self._world
-        of_key = parse_target(fault.targets[self._family]).role in _OF_KEY
+        of_key = parse_target(fault.targets[self._family]).key is not None
         return ClusterView(
             family=self._family,
-            nodes=self._plan.nodes,
+            nodes=tuple(self.members),
             alive=world.alive(),
             leader=world.leader(),
             clients={client.name: client.home for client in self._plan.clients},
@@ -142,9 +157,12 @@ class Nemesis:
         if resolved.links:
             self._world.impose(fault.number, resolved.links)
             return
+        if fault.kind.is_command:
+            self._begin_command(active, resolved)
+            return
         for name in resolved.nodes:
             match fault.kind:
-                case FaultKind.KILL:
+                case FaultKind.KILL | FaultKind.WIPE:
                     self._kill(active, fault, name)
                 case FaultKind.PAUSE:
                     self._pause(active, name)
@@ -152,47 +170,52 @@ class Nemesis:
                     self._restart(active, name)
                 case _:
                     # A partition or a delay that found nobody to strike.
-                    active.record.evidence.append("no link was touched")
+                    active.note("no link was touched", shown=False)
 
     def _kill(self, active: _Active, fault: PlannedFault, name: NodeId) -> None:
-        life = self._world.nodes[name].life
+        node = self._world.nodes[name]
+        life = node.life
         lost = self._world.take_down(name, fault.number)
         if lost is None:
-            active.record.evidence.append(f"{name} was not running")
-            return
-        active.record.effective = True
-        active.record.evidence.append(
-            f"{name} died (virtual process {life}); {lost} commits under way were lost"
-        )
+            active.note(f"{name} was not running", shown=False)
+        else:
+            active.note(f"{name} died (virtual process {life}); {lost} commits under way were lost")
+        if fault.kind is FaultKind.WIPE:
+            records = node.wipe()
+            active.note(f"{records} records of {name} are gone", records > 0)
 
     def _pause(self, active: _Active, name: NodeId) -> None:
         node = self._world.nodes[name]
         if not node.alive or node.paused:
             state = "stopped already" if node.alive else "not running"
-            active.record.evidence.append(f"{name} was {state}")
+            active.note(f"{name} was {state}", shown=False)
             return
         active.paused_life[name] = node.life
-        active.record.effective = True
         self._world.pause(name)
-        active.record.evidence.append(f"{name} was stopped (virtual process {node.life})")
+        active.note(f"{name} was stopped (virtual process {node.life})")
 
     def _restart(self, active: _Active, name: NodeId) -> None:
         if not self._world.nodes[name].alive:
-            active.record.evidence.append(f"{name} was not running")
+            active.note(f"{name} was not running", shown=False)
             return
+        active.busy.add(name)
         self._world.stop(name, partial(self._restarted, active, name))
 
     def _restarted(self, active: _Active, name: NodeId, cleanly: bool) -> None:
-        record, world = active.record, self._world
-        record.effective = cleanly
-        record.evidence.append(f"{name} ended cleanly" if cleanly else f"{name} died before")
-        self._active.pop(record.number, None)
-        if not world.bring_back(name, record.number, partial(self._came_back, record, name)):
-            record.healed_ns = self.last_heal_ns = world.now_ns
+        active.note(f"{name} ended cleanly" if cleanly else f"{name} died before", cleanly)
+        active.busy.discard(name)
+        if not active.busy:
+            self._active.pop(active.record.number, None)
+        came_back = partial(self._came_back, active, name)
+        if not self._world.bring_back(name, active.record.number, came_back):
+            self._healed(active)
 
-    def _came_back(self, record: FaultRecord, name: NodeId) -> None:
-        record.evidence.append(f"{name} was started again")
-        record.healed_ns = self.last_heal_ns = self._world.now_ns
+    def _came_back(self, active: _Active, name: NodeId) -> None:
+        active.note(f"{name} was started again")
+        self._healed(active)
+
+    def _healed(self, active: _Active) -> None:
+        active.record.healed_ns = self.last_heal_ns = self._world.now_ns
 
     def _heal(self, number: int) -> None:
         active = self._active.pop(number, None)
@@ -202,23 +225,75 @@ class Nemesis:
         if resolved.links:
             world.lift(number)
             self._note_links(active, resolved)
-        elif resolved.planned.kind is FaultKind.KILL:
+        elif resolved.planned.kind in (FaultKind.KILL, FaultKind.WIPE):
             for name in resolved.nodes:
-                world.bring_back(name, number, partial(self._came_back, record, name))
+                world.bring_back(name, number, partial(self._came_back, active, name))
         for name, life in active.paused_life.items():
             node = world.nodes[name]
             if node.life == life and node.paused:
                 world.resume(name)
                 paused_ms = (world.now_ns - (record.injected_ns or 0)) / MILLISECOND_NS
-                record.evidence.append(f"{name} went on after {paused_ms:.0f} ms")
-        record.healed_ns = self.last_heal_ns = world.now_ns
+                active.note(f"{name} went on after {paused_ms:.0f} ms")
+        self._healed(active)
 
     def _note_links(self, active: _Active, resolved: ResolvedFault) -> None:
         after = self._world.tally(resolved.links)
-        dropped = after.dropped - active.before.dropped
-        delayed = after.delayed - active.before.delayed
-        if dropped:
-            active.record.evidence.append(f"{dropped} messages dropped")
-        if delayed:
-            active.record.evidence.append(f"{delayed} messages delayed")
-        active.record.effective = bool(dropped or delayed)
+        counts = {
+            "dropped": after.dropped - active.before.dropped,
+            "delayed": after.delayed - active.before.delayed,
+        }
+        for verb, count in counts.items():
+            if count:
+                active.note(f"{count} messages {verb}")
+        if not any(counts.values()):
+            active.note(f"nothing befell a message on {len(resolved.links)} links", shown=False)
+
+    # What an operator asks for.
+
+    def _begin_command(self, active: _Active, resolved: ResolvedFault) -> None:
+        node = resolved.nodes[0] if resolved.nodes else None
+        match resolved.planned.kind:
+            case FaultKind.JOIN:
+                assert node is not None, "somebody joins"
+                self.ran.append(node)
+                ask = partial(self._command, active, node, command.add(node))
+                self._world.launch(node, ask)
+            case FaultKind.LEAVE:
+                assert node is not None, "somebody leaves"
+                self._command(active, node, command.remove(node))
+            case _:
+                self._command(active, node, command.transfer(node))
+
+    def _command(
+        self, active: _Active, node: NodeId | None, request: control_pb2.CommandRequest
+    ) -> None:
+        if request.WhichOneof("command") == "add_member":
+            active.note(f"{node} was started")
+        # Who leaves is asked last: others stay to see it through.
+        asked = sorted(self.members, key=lambda each: each == node)
+        session = CommandSession(asked, self._world.leader(), request)
+        done = partial(self._commanded, active, node, session)
+        Operator(self._world, session, done).begin()
+
+    def _commanded(
+        self,
+        active: _Active,
+        node: NodeId | None,
+        session: CommandSession,
+        response: control_pb2.CommandResponse | None,
+    ) -> None:
+        self._active.pop(active.record.number, None)
+        self._healed(active)
+        if response is None:
+            active.note(session.problem(), shown=False)
+            return
+        active.note(session.words(response))
+        statuses = self._world.statuses()
+        kind = session.request.WhichOneof("command")
+        if kind == "remove_member":
+            self.members[:] = [each for each in self.members if each != node]
+            return
+        if kind == "add_member" and node is not None:
+            self.members.append(node)
+        if node in statuses:
+            active.note(command.looks(statuses[node]))

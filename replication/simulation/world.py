@@ -32,8 +32,14 @@ class ClusterSpec:
 
     backend: Backend
     settings: Any
-    nodes: tuple[NodeId, ...]
+    nodes: tuple[NodeId, ...]  # the members at the start
     clients: Mapping[str, NodeId]
+    spares: tuple[NodeId, ...] = ()  # not started until somebody launches them; no members
+
+    @property
+    def everybody(self) -> tuple[NodeId, ...]:
+        """Return the members and the spares."""
+        return (*self.nodes, *self.spares)
 
 
 class World:
@@ -56,11 +62,11 @@ class World:
         self.timeline = Timeline()
         self.events: list[tuple[int, NodeId, event_pb2.Event]] = []
         clients = dict(spec.clients)
-        self.network = Network(self.timeline, settings.network, seed, spec.nodes, clients)
+        self.network = Network(self.timeline, settings.network, seed, spec.everybody, clients)
         self._watcher = watcher
         self._rng = stream(seed, "starts")
-        self._held_down: dict[NodeId, list[object]] = {name: [] for name in spec.nodes}
-        self.nodes = {name: self._make_node(name) for name in spec.nodes}
+        self._held_down: dict[NodeId, list[object]] = {name: [] for name in spec.everybody}
+        self.nodes = {name: self._make_node(name) for name in spec.everybody}
         for name, node in self.nodes.items():
             for peer, other in self.nodes.items():
                 if peer != name:
@@ -115,6 +121,18 @@ class World:
             self.timeline.after(delay_ns, self._arrive, (node, call))
         return call
 
+    def command(
+        self, node: NodeId, body: control_pb2.CommandRequest, timeout_ns: int, done: Answered
+    ) -> Call:
+        """Ask ``node`` for what an operator wants; he has a way to it that no fault cuts."""
+
+        def answer(call: Call, leave_ns: int, result: Result) -> None:
+            self.timeline.at(max(leave_ns, self.now_ns), _deliver, (call, done, result))
+
+        call = Call("operator", body, timeout_ns, answer)
+        self.nodes[node].take_call(call)
+        return call
+
     def _arrive(self, arrival: tuple[NodeId, Call]) -> None:
         node, call = arrival
         problem = check(self.spec.backend, call.body)
@@ -133,7 +151,7 @@ class World:
     # What befalls nodes.
 
     def start(self, names: Iterable[NodeId] | None = None) -> None:
-        """Start processes now, within a few milliseconds of each other; all of them by default."""
+        """Start processes now, within a few milliseconds of each other; by default all members."""
         for name in self.spec.nodes if names is None else names:
             late_ns = self._rng.randrange(5 * MILLISECOND_NS)
             self.timeline.after(late_ns, self._start, name)

@@ -1,0 +1,108 @@
+"""What the nemesis does to single nodes, kind by kind, with the evidence of each."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from replication.client import command
+from replication.client.command import CommandSession
+from replication.cluster.control import ControlFailed
+from replication.cluster.launcher import Cluster
+from replication.cluster.process import Evidence
+from replication.errors import Indefinite, OperationError
+from replication.plan.model import FaultKind, ResolvedFault
+from replication.protocol import NodeId
+from replication.run.cuts import Cuts
+from replication.v1 import control_pb2
+
+LOOK_TIMEOUT_S = 0.5
+
+
+class Strikes:
+    """Does things to the nodes of one cluster and undoes them. One caller per node at a time."""
+
+    def __init__(self, cluster: Cluster, cuts: Cuts) -> None:
+        self._cluster = cluster
+        self._cuts = cuts
+
+    async def inject(self, kind: FaultKind, node: NodeId) -> list[Evidence]:
+        """Strike a node; return the evidence that it was struck."""
+        cluster = self._cluster
+        match kind:
+            case FaultKind.KILL:
+                return [await cluster.kill(node)]
+            case FaultKind.PAUSE:
+                return [await cluster.pause(node)]
+            case FaultKind.WIPE:
+                return [await cluster.kill(node), cluster.wipe(node)]
+            case FaultKind.RESTART:
+                return [await cluster.terminate(node), await self._start(node)]
+        raise AssertionError(f"{kind} strikes no single node")
+
+    async def heal(self, kind: FaultKind, node: NodeId) -> list[Evidence]:
+        """Undo it; return the evidence that it is undone."""
+        if kind in (FaultKind.KILL, FaultKind.WIPE):
+            return [await self._start(node)]
+        evidence = await self._cluster.resume(node)
+        await self._cuts.renew(node, started=False)
+        return [evidence]
+
+    async def release(self, node: NodeId) -> None:
+        """Let a node be stopped in good order. One that was killed stays dead."""
+        await self._cluster.resume(node)
+
+    async def _start(self, node: NodeId) -> Evidence:
+        """Start a node; link faults that are in force hold for it too."""
+        evidence = await self._cluster.start_node(node)
+        await self._cuts.renew(node, started=True)
+        return evidence
+
+    async def command(
+        self, resolved: ResolvedFault, members: Sequence[NodeId], leader: NodeId | None
+    ) -> list[Evidence]:
+        """Ask the cluster for what an operator wants; return the evidence that it was done."""
+        node = resolved.nodes[0] if resolved.nodes else None
+        evidence = []
+        match resolved.planned.kind:
+            case FaultKind.JOIN:
+                assert node is not None, "somebody joins"
+                evidence.append(await self._start(node))
+                request = command.add(node)
+            case FaultKind.LEAVE:
+                assert node is not None, "somebody leaves"
+                request = command.remove(node)
+            case _:
+                request = command.transfer(node)
+        # Who leaves is asked last: others stay to see it through.
+        asked = sorted(members, key=lambda each: each == node)
+        session = CommandSession(asked, leader, request)
+        response = await self._ask(session)
+        if response is None:
+            return [*evidence, Evidence(session.problem(), False)]
+        evidence.append(Evidence(session.words(response), True))
+        if resolved.planned.kind is not FaultKind.LEAVE and node is not None:
+            evidence.append(await self._looks(node))
+        return evidence
+
+    async def _ask(self, session: CommandSession) -> control_pb2.CommandResponse | None:
+        give_up_ns = time.monotonic_ns() + command.LIMIT_NS
+        while (left_ns := give_up_ns - time.monotonic_ns()) > 0:
+            timeout_ns = min(command.ATTEMPT_NS, left_ns)
+            try:
+                return await self._cluster.control.command(
+                    session.node, session.request, timeout_ns / 1e9
+                )
+            except OperationError as error:
+                if not session.failed(error):
+                    return None
+            await asyncio.sleep(command.PAUSE_NS / 1e9)
+        session.failed(Indefinite("TIMEOUT", "it was not done in time"))
+        return None
+
+    async def _looks(self, node: NodeId) -> Evidence:
+        """Return what the node that a command was about says of itself now."""
+        try:
+            status = (await self._cluster.control.status(node, LOOK_TIMEOUT_S)).status
+        except ControlFailed as error:
+            return Evidence(str(error), False)
+        return Evidence(command.looks(status), True)

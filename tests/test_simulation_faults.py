@@ -1,0 +1,148 @@
+"""Every kind of fault in virtual time: what it does, its evidence, and what it leaves behind."""
+
+from dataclasses import replace
+
+from replication.history import FaultRecord, OperationKind, Outcome, Phase
+from replication.plan.model import FaultKind, PartitionShape, PlannedFault
+from replication.plan.workload import Keys, OpenArrival, RegisterWorkload
+from replication.protocol import Family
+from replication.simulation.execute import Simulated, simulate
+from tests.support.history_digests import fault
+from tests.support.plans import make_plan
+
+ECHO = "tests.support.echo_core:backend"
+READS_AND_WRITES = RegisterWorkload(
+    mix=((OperationKind.GET, 0.5), (OperationKind.PUT, 0.5)),
+    keys=Keys(20),
+    arrival=OpenArrival(200),
+    clients=4,
+    value_bytes=16,
+    with_context=True,
+)
+
+
+def only(family: Family, planned: PlannedFault) -> PlannedFault:
+    """Return the fault for one side only."""
+    return replace(
+        planned, targets={family: planned.targets[family]}, shared_target=False, until_ns=None
+    )
+
+
+def run(*faults: PlannedFault, family: Family = Family.LEADERLESS, spares: int = 0) -> Simulated:
+    plan = make_plan(seconds=1.5, faults=faults, leaderless=ECHO, workload=READS_AND_WRITES)
+    names = tuple(f"n{6 + number}" for number in range(spares))
+    simulated = simulate(replace(plan, spares=names), family)
+    assert simulated.broken is None
+    assert not simulated.history.problems
+    return simulated
+
+
+def record(simulated: Simulated, number: int = 1) -> FaultRecord:
+    return next(each for each in simulated.history.faults if each.number == number)
+
+
+def test_a_spare_joins_and_leaves_again() -> None:
+    simulated = run(
+        fault(1, FaultKind.JOIN, 200, 0, "n6"), fault(2, FaultKind.LEAVE, 1200, 0, "n6"), spares=2
+    )
+    joined, left = record(simulated), record(simulated, 2)
+    assert joined.effective, joined
+    assert joined.evidence == [
+        "n6 was started",
+        "n1 answered: heard of add_member",
+        "n6 is unspecified",
+    ]
+    assert joined.healed_ns is not None
+    assert joined.injected_ns is not None
+    assert joined.healed_ns > joined.injected_ns, "it takes a while to start a process"
+    assert left.evidence == ["n1 answered: heard of remove_member"]
+    assert simulated.history.nodes == ["n1", "n2", "n3", "n4", "n5", "n6"]
+    started = [each.node for each in simulated.history.events if each.name == "role_changed"]
+    assert sorted(started) == ["n1", "n2", "n3", "n4", "n5", "n6"], "n7 was never needed"
+    assert "n6" not in {each.node for each in simulated.history.contents}, "it is no member"
+
+
+def test_a_side_that_is_not_meant_does_not_hear_of_a_fault() -> None:
+    planned = only(Family.LEADER, fault(1, FaultKind.TRANSFER, 200, 0, "n2"))
+    assert run(planned).history.faults == []
+    there = run(planned, family=Family.LEADER).history.faults
+    assert [each.number for each in there] == [1]
+
+
+def test_the_leadership_goes_to_whoever_is_best_placed_unless_the_plan_says() -> None:
+    simulated = run(fault(1, FaultKind.TRANSFER, 200, 0, "all"))
+    assert record(simulated).words == "transfer the leadership"
+    assert record(simulated).evidence == ["n1 answered: heard of transfer_leadership"]
+    named = run(fault(1, FaultKind.TRANSFER, 200, 0, "n4"))
+    assert record(named).words == "transfer the leadership to n4"
+    assert record(named).evidence[-1] == "n4 is unspecified"
+
+
+def test_a_wiped_node_comes_back_with_nothing() -> None:
+    simulated = run(fault(1, FaultKind.WIPE, 600, 900, "n2"))
+    wiped = record(simulated)
+    assert wiped.effective, wiped
+    assert wiped.kind == "wipe"
+    assert any("records of n2 are gone" in words for words in wiped.evidence)
+    starts = [
+        each.fields["recovered_records"]
+        for each in simulated.history.events
+        if (each.name, each.node) == ("node_started", "n2")
+    ]
+    assert starts == [0, 0]
+
+
+def test_several_nodes_are_struck_at_once_and_each_leaves_evidence() -> None:
+    simulated = run(
+        fault(1, FaultKind.KILL, 300, 500, "n1,n2"), fault(2, FaultKind.PAUSE, 1150, 1250, "all")
+    )
+    killed, paused = record(simulated), record(simulated, 2)
+    assert killed.nodes == ["n1", "n2"]
+    assert sum("died" in words for words in killed.evidence) == 2
+    assert sum("started again" in words for words in killed.evidence) == 2
+    assert len(paused.nodes) == 5
+    assert paused.effective, paused
+
+
+def test_one_of_two_that_was_down_already_is_no_evidence() -> None:
+    simulated = run(
+        fault(1, FaultKind.KILL, 300, 900, "n1"), fault(2, FaultKind.PAUSE, 400, 500, "n1,n2")
+    )
+    assert record(simulated).effective
+    assert record(simulated, 2).problem == "n1 was not running"
+
+
+def test_a_leader_that_only_sends_keeps_its_followers_and_commits_nothing() -> None:
+    """Heartbeats go out and no acknowledgement comes back: check-quorum has to notice."""
+    planned = fault(1, FaultKind.PARTITION, 300, 1300, "leader", shape=PartitionShape.ONE_WAY)
+    simulated = run(planned, family=Family.LEADER)
+    cut = record(simulated)
+    assert cut.effective, cut
+    assert cut.injected_ns is not None
+    assert cut.healed_ns is not None
+    leader = cut.nodes[0]
+    acknowledged = [
+        each
+        for each in simulated.history.operations
+        if each.outcome is Outcome.OK
+        and each.phase is Phase.LOAD
+        and each.kind.is_write
+        and each.node == leader
+        and cut.injected_ns < each.invoke_ns
+        and (each.complete_ns or 0) < cut.healed_ns
+    ]
+    assert not acknowledged
+    leaders = {
+        each.node
+        for each in simulated.history.events
+        if each.name == "role_changed" and each.fields["role"] == "leader"
+    }
+    assert len(leaders) > 1, "the others elect somebody whom they can answer"
+
+
+def test_with_a_majorities_ring_everybody_goes_on_somehow() -> None:
+    planned = fault(1, FaultKind.PARTITION, 300, 1200, "all", shape=PartitionShape.MAJORITIES_RING)
+    for family in Family:
+        simulated = run(planned, family=family)
+        assert record(simulated).effective
+        assert record(simulated).sides == []

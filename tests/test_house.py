@@ -12,6 +12,7 @@ PURE = (
     "leaderless/dynamo",
     "replication/protocol.py",
     "replication/errors.py",
+    "replication/contents.py",
     "replication/history.py",
     "replication/plan",
     "replication/client/session.py",

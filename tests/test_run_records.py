@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from replication.cluster.control import ControlFailed
+from replication.contents import replica_contents, sample
 from replication.plan.model import LinkRule
 from replication.run.cuts import Cuts
 from replication.run.record import Ledger, measure_fdatasync, read_events
-from replication.run.settle import replica_contents, sample, settle
+from replication.run.settle import settle
 from replication.run.wires import Wires
 from replication.v1 import control_pb2, event_pb2, storage_pb2
 

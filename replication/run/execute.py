@@ -13,6 +13,7 @@ from replication.client.requests import final_reads
 from replication.client.session import Session
 from replication.cluster.control import ControlFailed
 from replication.cluster.launcher import Cluster, ClusterSpec
+from replication.contents import replica_contents
 from replication.errors import ReplicationError
 from replication.history import History, Outcome, Phase
 from replication.plan.model import PlannedClient, PlannedOperation, ResolvedFault, Route
@@ -24,7 +25,7 @@ from replication.run.load import Driver, Window, quiet_collector
 from replication.run.nemesis import Nemesis
 from replication.run.progress import Progress, Stage
 from replication.run.record import Ledger, measure_fdatasync, read_events
-from replication.run.settle import all_contents, replica_contents, settle
+from replication.run.settle import all_contents, settle
 from replication.run.timers import Timers
 from replication.run.wires import Wires
 

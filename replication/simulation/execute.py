@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, replace
 
 from replication.client.requests import final_reads
 from replication.client.session import Session
+from replication.contents import Contents, replica_contents, sample, settled
 from replication.history import (
+    ContentsSample,
     DriverReport,
     History,
     NodeEvent,
@@ -21,7 +23,6 @@ from replication.simulation.invariants import find_invariants
 from replication.simulation.nemesis import Nemesis
 from replication.simulation.room import Room
 from replication.simulation.settings import MILLISECOND_NS, SimulationSettings
-from replication.simulation.settling import Contents, compare, replica_contents
 from replication.simulation.tables import simulated_settings
 from replication.simulation.watching import CoreFailed
 from replication.simulation.world import WALL_START_NS, ClusterSpec, World
@@ -29,7 +30,6 @@ from replication.simulation.world import WALL_START_NS, ClusterSpec, World
 READY_LIMIT_NS = 30_000 * MILLISECOND_NS
 POLL_NS = 10 * MILLISECOND_NS
 SAMPLE_NS = 120 * MILLISECOND_NS
-EQUAL_IN_A_ROW = 2
 FINAL_READERS = 8
 READ_REPAIR_NS_MAX = 1_000 * MILLISECOND_NS  # what the final reads begin to repair is watched
 
@@ -245,12 +245,11 @@ class _Side:
         """Watch until all owners of every key were equal twice in a row, for ``limit_ns``."""
         history, timeline = self._history, self._world.timeline
         until_ns = timeline.now_ns + limit_ns
-        equal = 0
+        taken: list[ContentsSample] = []
         while True:
-            sample = compare(timeline.now_ns, self._nemesis.members, self._contents())
-            history.samples.append(sample)
-            equal = 0 if sample.differing or sample.unreachable else equal + 1
-            if equal >= EQUAL_IN_A_ROW or timeline.now_ns >= until_ns:
+            taken.append(sample(self._contents(), timeline.now_ns))
+            history.samples.append(taken[-1])
+            if settled(taken) or timeline.now_ns >= until_ns:
                 return
             timeline.run(min(timeline.now_ns + SAMPLE_NS, until_ns))
 
@@ -285,9 +284,9 @@ class _Side:
 
     def _contents(self) -> Contents:
         return {
-            name: {each.key: each for each in node.core.contents()}
+            name: None if node.core is None or node.paused else [*node.core.contents()]
             for name, node in self._world.nodes.items()
-            if name in self._nemesis.members and node.core is not None and not node.paused
+            if name in self._nemesis.members
         }
 
     def _owners(self) -> Mapping[str, tuple[NodeId, ...]]:
@@ -296,8 +295,8 @@ class _Side:
             return {}
         found: dict[str, tuple[NodeId, ...]] = {}
         for held in self._contents().values():
-            for key, each in held.items():
-                found.setdefault(key, tuple(each.owners))
+            for each in held or ():
+                found.setdefault(each.key, tuple(each.owners))
         return found
 
     def _collect(self) -> None:

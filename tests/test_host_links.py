@@ -255,35 +255,62 @@ def test_delayed_messages_have_their_own_due_times(tmp_path: Path) -> None:
 
 
 def test_loss_drops_about_its_share_and_the_same_messages_for_the_same_seed() -> None:
-    def verdicts(seed: int) -> list[int | None]:
+    def verdicts(seed: int) -> list[tuple[int, ...]]:
         gate = Gate(Random(seed))
         gate.fault = Fault(loss=0.3, delay_ns=5, jitter_ns=10)
-        made = [gate.verdict() for _ in range(2000)]
-        assert gate.dropped == made.count(None)
+        made = [gate.delays_ns(1, 0) for _ in range(2000)]
+        assert gate.dropped == made.count(())
         assert gate.delayed == 2000 - gate.dropped
         return made
 
     made = verdicts(1)
-    assert 500 < made.count(None) < 700
-    assert {each for each in made if each is not None} == set(range(5, 16))
+    assert 500 < made.count(()) < 700
+    assert {each for (each,) in filter(None, made)} == set(range(5, 16))
     assert made == verdicts(1) != verdicts(2)
+
+
+def test_copies_and_messages_held_back_come_within_the_hold() -> None:
+    gate = Gate(Random(3))
+    gate.fault = Fault(duplicate=0.25, reorder=0.25, hold_ns=100)
+    made = [gate.delays_ns(1, 0) for _ in range(2000)]
+    twice = [each for each in made if len(each) == 2]
+    late = [each for each in made if each[0] > 0]
+    assert gate.duplicated == len(twice)
+    assert 400 < len(twice) < 600
+    assert 400 < gate.reordered < 600
+    assert len(late) <= gate.reordered
+    assert all(0 <= copy - original <= 100 for original, copy in twice)
+    assert gate.delayed == gate.dropped == 0
+
+
+def test_a_narrow_link_sends_one_message_after_the_other_and_its_queue_is_bounded() -> None:
+    gate = Gate(Random(1))
+    gate.fault = Fault(bytes_per_s=1000)
+    assert gate.delays_ns(500, 0) == (500_000_000,)
+    assert gate.delays_ns(500, 0) == (1_000_000_000,)
+    assert gate.delays_ns(500, 400_000_000) == (1_100_000_000,), "it waits for those before it"
+    assert gate.delays_ns(2000, 400_000_000) == (), "the queue is full"
+    assert gate.delays_ns(500, 5_000_000_000) == (500_000_000,), "it was idle meanwhile"
+    assert (gate.throttled, gate.dropped) == (4, 1)
 
 
 def test_faults_of_one_direction_add_up() -> None:
     joined = by_direction(
         [
             event_pb2.LinkFault(peer="n2", loss=0.5, delay_ns=1),
-            event_pb2.LinkFault(peer="n2", loss=0.5, jitter_ns=2),
+            event_pb2.LinkFault(peer="n2", loss=0.5, jitter_ns=2, duplicate=0.1, hold_ns=3),
+            event_pb2.LinkFault(peer="n2", bytes_per_s=9, hold_ns=2),
+            event_pb2.LinkFault(peer="n2", bytes_per_s=8),
             event_pb2.LinkFault(peer="n2", inbound=True, loss=1),
         ]
     )
     assert joined == {
-        ("n2", False): Fault(loss=0.75, delay_ns=1, jitter_ns=2),
+        ("n2", False): Fault(0.75, 1, 2, duplicate=pytest.approx(0.1), hold_ns=3, bytes_per_s=8),
         ("n2", True): Fault(loss=1),
     }
     assert problems([event_pb2.LinkFault(peer="n2", loss=-1, delay_ns=-1)]) == [
         "loss of n2 is -1.0, expected 0 to 1",
-        "delay and jitter of n2 must not be negative",
+        "delay, jitter and hold of n2 must not be negative",
     ]
 
 

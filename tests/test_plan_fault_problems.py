@@ -97,6 +97,26 @@ FAULTS = [
         FAULT.replace("kill", "delay") + "delay = 100",
         '.delay: 100 has no unit, write "100s" or "100ms"',
     ),
+    (FAULT.replace("kill", "duplicate"), ".duplicate: missing, expected the share of messages"),
+    (FAULT.replace("kill", "reorder"), ".reorder: missing, expected the share of messages"),
+    (FAULT.replace("kill", "jitter"), '.jitter: missing, expected a duration such as "20ms"'),
+    (FAULT.replace("kill", "bandwidth"), ".bandwidth: missing, expected what a link carries, such"),
+    (
+        FAULT.replace("kill", "bandwidth") + 'bandwidth = "64"',
+        '.bandwidth: "64" is not a bandwidth, expected text such as "64KB/s"',
+    ),
+    (
+        FAULT.replace("kill", "bandwidth") + 'bandwidth = "1B/s"',
+        '.bandwidth: "1B/s" is out of range, expected "1KB/s" to "10GB/s"',
+    ),
+    (
+        FAULT.replace("kill", "reorder") + 'reorder = 0.1\nhold = "0s"',
+        '.hold: "0s" holds nothing back, expected more than 0s',
+    ),
+    (
+        FAULT.replace("kill", "duplicate").replace("n1", "c1") + "duplicate = 0.1",
+        '.target: "c1" is a client, which belongs to kind = "delay", "jitter" or "loss"',
+    ),
     (PARTITION, '.shape: missing, expected "isolate", "halves", "minority-with-leader", "nodes"'),
     (
         PARTITION + 'target = "n1"\ndirection = "inbound"',

@@ -1,7 +1,6 @@
 """Whole sides of runs on real processes, short ones."""
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -13,58 +12,14 @@ from typing import Any
 
 import pytest
 
-from replication.cluster.process import process_state
 from replication.history import History, Outcome, Phase, read_history
-from replication.plan.plan import Plan
-from replication.plan.scenario import read_scenario
 from replication.protocol import Family
 from replication.run.both import execute_both
 from replication.run.execute import execute
 from replication.run.progress import Progress, Stage
+from tests.support.short_runs import assert_nothing_left, pids, plan
 
 pytestmark = pytest.mark.processes
-
-
-def plan(
-    *faults: dict[str, Any],
-    duration: str = "1500ms",
-    cluster: dict[str, Any] | None = None,
-    **workload: Any,
-) -> Plan:
-    scenario = {
-        "title": "A short run",
-        "question": "Does the runner do what the plan says?",
-        "run": {
-            "duration": duration,
-            "warmup": "200ms",
-            "settle": "1s",
-            "operation_timeout": "1s",
-        },
-        "cluster": cluster or {"nodes": 3},
-        "workload": {
-            "clients": 6,
-            "mix": {"get": 0.5, "put": 0.5},
-            "keys": {"count": 10},
-            "arrival": {"kind": "open", "rate": "200/s"},
-            **workload,
-        },
-        "fault": list(faults),
-    }
-    return read_scenario(scenario, "short", "short.toml").plan
-
-
-def pids(folder: Path, nodes: str = "n*") -> list[int]:
-    """Return every process id that the nodes below ``folder`` have told of."""
-    found = []
-    for path in folder.rglob(f"{nodes}/events.jsonl"):
-        events = map(json.loads, path.read_text().splitlines())
-        found += [event["pid"] for event in events if event["event"] == "node_started"]
-    return found
-
-
-def assert_nothing_left(folder: Path) -> None:
-    left = [pid for pid in pids(folder) if process_state(pid) not in "XZ"]
-    assert not left
 
 
 def by_phase(history: History) -> dict[Phase, Counter[Outcome]]:
@@ -227,8 +182,8 @@ def test_members_come_and_go_and_a_wiped_node_begins_anew(tmp_path: Path) -> Non
 RUNNER = """
 import asyncio, sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
-from test_run_execute import plan
+sys.path.insert(0, {root!r})
+from tests.support.short_runs import plan
 from replication.protocol import Family
 from replication.run.both import execute_both
 
@@ -242,7 +197,7 @@ print(*histories, *(each.interrupted for each in histories.values()))
 
 
 def test_ctrl_c_heals_stops_and_keeps_what_was_recorded(tmp_path: Path) -> None:
-    code = RUNNER.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    code = RUNNER.format(root=str(Path(__file__).parents[1]), folder=str(tmp_path))
     runner = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -2,13 +2,15 @@
 
 from dataclasses import replace
 
+import pytest
+
 from replication.history import FaultRecord, OperationKind, Outcome, Phase
 from replication.plan.model import FaultKind, PartitionShape, PlannedFault
 from replication.plan.workload import Keys, OpenArrival, RegisterWorkload
 from replication.protocol import Family
 from replication.simulation.execute import Simulated, simulate
 from tests.support.history_digests import fault
-from tests.support.plans import make_plan
+from tests.support.plans import MILLISECOND_NS, make_plan
 
 ECHO = "tests.support.echo_core:backend"
 READS_AND_WRITES = RegisterWorkload(
@@ -146,3 +148,38 @@ def test_with_a_majorities_ring_everybody_goes_on_somehow() -> None:
         simulated = run(planned, family=family)
         assert record(simulated).effective
         assert record(simulated).sides == []
+
+
+@pytest.mark.parametrize("family", Family)
+def test_every_fault_of_links_counts_what_it_did(family: Family) -> None:
+    faults = (
+        fault(1, FaultKind.JITTER, 100, 1400, "all", jitter_ns=20 * MILLISECOND_NS),
+        fault(2, FaultKind.DUPLICATE, 100, 1400, "n2", duplicate=0.5, hold_ns=MILLISECOND_NS),
+        fault(3, FaultKind.REORDER, 100, 1400, "n3", reorder=0.5, hold_ns=9 * MILLISECOND_NS),
+        fault(4, FaultKind.BANDWIDTH, 100, 1400, "n4", bytes_per_s=100_000),
+        fault(5, FaultKind.LOSS, 100, 1400, "c1,c2", loss=0.3),
+    )
+    simulated = run(*faults, family=family)
+    for number, verb in enumerate(
+        ("delayed", "duplicated", "reordered", "throttled", "dropped"), 1
+    ):
+        found = record(simulated, number)
+        assert found.effective, found
+        (words,) = found.evidence
+        assert words.endswith(f" messages {verb}")
+
+
+def test_a_narrow_link_is_slow_by_what_it_has_to_send() -> None:
+    """Puts of 1,000 bytes over links that carry 4,000 bytes a second: most wait, many are lost."""
+    narrow = fault(1, FaultKind.BANDWIDTH, 100, 1400, "leader", bytes_per_s=4_000)
+    plan = make_plan(
+        seconds=1.5, faults=(narrow,), workload=replace(READS_AND_WRITES, value_bytes=1000)
+    )
+    slow = simulate(plan, Family.LEADER).history
+    fast = simulate(replace(plan, faults=()), Family.LEADER).history
+    acknowledged = [
+        sum(each.outcome is Outcome.OK and each.kind.is_write for each in history.operations)
+        for history in (slow, fast)
+    ]
+    assert slow.faults[0].effective
+    assert acknowledged[0] < acknowledged[1] / 2

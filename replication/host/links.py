@@ -8,6 +8,7 @@ found again within about a tenth of a second.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
 from random import Random
 from typing import Any, TypeVar
@@ -103,7 +104,7 @@ class Link:
         if self.outbound.fault is None:
             self._enqueue(message)
         else:
-            _pass(self.outbound, self._enqueue, message)
+            _pass(self.outbound, self._enqueue, message, len(message))
 
     def deliver(self, accept: Callable[[str, Message], None], message: Message) -> None:
         """Hand a message that came from the peer to ``accept``, when the fault lets it through."""
@@ -111,7 +112,7 @@ class Link:
         if self.inbound.fault is None:
             accept(self.peer, message)
         else:
-            _pass(self.inbound, lambda late: accept(self.peer, late), message)
+            _pass(self.inbound, lambda late: accept(self.peer, late), message, message.ByteSize())
 
     def set_faults(self, outbound: Fault | None, inbound: Fault | None) -> None:
         """Put other faults, or none, in force from the next message on.
@@ -137,6 +138,9 @@ class Link:
             inbound_dropped=self.inbound.dropped,
             delayed=self.outbound.delayed + self.inbound.delayed,
             queue_dropped=self.queue_dropped,
+            duplicated=self.outbound.duplicated + self.inbound.duplicated,
+            reordered=self.outbound.reordered + self.inbound.reordered,
+            throttled=self.outbound.throttled + self.inbound.throttled,
         )
 
     def _enqueue(self, message: bytes) -> None:
@@ -248,16 +252,14 @@ class Link:
             self._unreachable = True
 
 
-def _pass(gate: Gate, accept: Callable[[_T], None], message: _T) -> None:
-    """Apply the gate's fault: drop the message, or hand it on now or at its own due time."""
-    delay_ns = gate.verdict()
-    if delay_ns is None:
-        return
-    if delay_ns == 0:
-        accept(message)
-        return
-    gate.in_flight += 1
-    asyncio.get_running_loop().call_later(delay_ns / 1e9, _arrive, gate, accept, message)
+def _pass(gate: Gate, accept: Callable[[_T], None], message: _T, size: int) -> None:
+    """Apply the gate's fault: hand on each copy that it lets through, now or at its due time."""
+    for delay_ns in gate.delays_ns(size, time.monotonic_ns()):
+        if delay_ns == 0:
+            accept(message)
+        else:
+            gate.in_flight += 1
+            asyncio.get_running_loop().call_later(delay_ns / 1e9, _arrive, gate, accept, message)
 
 
 def _arrive(gate: Gate, accept: Callable[[_T], None], message: _T) -> None:

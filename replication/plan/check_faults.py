@@ -19,7 +19,20 @@ _KEYS = {
     FaultKind.TRANSFER: ("target",),
     FaultKind.PARTITION: ("target", "shape", "sides", "direction", *_END),
     FaultKind.DELAY: ("target", "delay", "jitter", *_END),
+    FaultKind.JITTER: ("target", "jitter", *_END),
     FaultKind.LOSS: ("target", "loss", *_END),
+    FaultKind.DUPLICATE: ("target", "duplicate", "hold", *_END),
+    FaultKind.REORDER: ("target", "reorder", "hold", *_END),
+    FaultKind.BANDWIDTH: ("target", "bandwidth", *_END),
+}
+# The key without which a fault of links does nothing, and what it may be.
+_EFFECTS = {
+    FaultKind.DELAY: ("delay", 'a duration such as "100ms"'),
+    FaultKind.JITTER: ("jitter", 'a duration such as "20ms"'),
+    FaultKind.LOSS: ("loss", "the share of messages to lose, such as 0.3"),
+    FaultKind.DUPLICATE: ("duplicate", "the share of messages to send twice, such as 0.1"),
+    FaultKind.REORDER: ("reorder", "the share of messages to hold back, such as 0.1"),
+    FaultKind.BANDWIDTH: ("bandwidth", 'what a link carries, such as "64KB/s"'),
 }
 _NODES_MIN = {
     PartitionShape.MINORITY_WITH_LEADER: 3,
@@ -110,13 +123,12 @@ def _keys_of_kind(fault: FaultTable, kind: FaultKind, path: Path, problems: Prob
 
 def _effect(fault: FaultTable, path: Path, problems: Problems) -> None:
     """Complain of a fault of links that does nothing to a message."""
-    slows = bool(fault.delay or fault.jitter)
-    if fault.kind is FaultKind.DELAY and not slows and problems.sound((*path, "delay")):
-        problems.add((*path, "delay"), 'missing, expected a duration such as "100ms"')
-    if fault.kind is FaultKind.LOSS and not fault.loss and problems.sound((*path, "loss")):
-        problems.add(
-            (*path, "loss"), "missing, expected the share of messages to lose, such as 0.3"
-        )
+    key, expected = _EFFECTS.get(fault.kind, ("", "")) if fault.kind is not None else ("", "")
+    jitters = fault.kind is FaultKind.DELAY and fault.jitter
+    if key and not getattr(fault, key) and not jitters and problems.sound((*path, key)):
+        problems.add((*path, key), f"missing, expected {expected}")
+    if fault.kind in (FaultKind.DUPLICATE, FaultKind.REORDER) and fault.hold == 0:
+        problems.add((*path, "hold"), '"0s" holds nothing back, expected more than 0s')
 
 
 def _partition(fault: FaultTable, path: Path, document: Document, problems: Problems) -> None:

@@ -12,7 +12,6 @@ from replication.plan.parts import (
     target_text,
 )
 from replication.plan.problems import Path, Problems, hint_at, one_of
-from replication.plan.resolve import LINK_FAULTS
 from replication.plan.schema import Document, FaultTable, TargetTable
 from replication.plan.targets import EXPRESSIONS, Role, Target, parse_target
 from replication.protocol import Family
@@ -22,6 +21,8 @@ _NEED_TARGET = (PartitionShape.ISOLATE, PartitionShape.ONE_WAY)
 _MAY_HAVE_TARGET = (*_NEED_TARGET, PartitionShape.MINORITY_WITH_LEADER, PartitionShape.BRIDGE)
 # Where one node is meant.
 _ONE_NODE = (PartitionShape.MINORITY_WITH_LEADER, PartitionShape.BRIDGE)
+# Clients talk over connections, where messages keep their order and come once.
+_OF_CLIENTS = (FaultKind.DELAY, FaultKind.JITTER, FaultKind.LOSS)
 MINORITY_NODES_MIN = 3
 
 
@@ -132,9 +133,9 @@ def _expression(
                 f'"{target.key}" is no key of the workload, expected {keys[0]} to {keys[-1]}',
             )
     clients = [name for name in target.arguments if name in clients_of(document)]
-    if target.role is Role.NAMED and clients and kind not in LINK_FAULTS:
+    if target.role is Role.NAMED and clients and kind not in _OF_CLIENTS:
         problems.add(
-            path, f'"{clients[0]}" is a client, which belongs to kind = {one_of(LINK_FAULTS)}'
+            path, f'"{clients[0]}" is a client, which belongs to kind = {one_of(_OF_CLIENTS)}'
         )
 
 

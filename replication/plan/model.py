@@ -61,7 +61,16 @@ class FaultKind(StrEnum):
     TRANSFER = "transfer"  # ask the leader to hand its office over
     PARTITION = "partition"  # cut the links between two sides
     DELAY = "delay"  # every message on the target's links
+    JITTER = "jitter"  # a different delay for each of them, so that they overtake each other
     LOSS = "loss"  # a share of the messages on the target's links
+    DUPLICATE = "duplicate"  # a share of them arrives twice
+    REORDER = "reorder"  # a share of them is held back while later ones pass
+    BANDWIDTH = "bandwidth"  # the target's links carry no more than so much
+
+    @property
+    def is_of_links(self) -> bool:
+        """Whether it is something that befalls messages on the target's links."""
+        return self in _OF_LINKS
 
     @property
     def is_command(self) -> bool:
@@ -72,6 +81,12 @@ class FaultKind(StrEnum):
     def is_momentary(self) -> bool:
         """Whether it is over by itself, so that nothing is left to heal."""
         return self is FaultKind.RESTART or self.is_command
+
+
+_OF_LINKS = (
+    *(FaultKind.DELAY, FaultKind.JITTER, FaultKind.LOSS),
+    *(FaultKind.DUPLICATE, FaultKind.REORDER, FaultKind.BANDWIDTH),
+)
 
 
 class PartitionShape(StrEnum):
@@ -115,6 +130,10 @@ class PlannedFault:
     delay_ns: int = 0
     jitter_ns: int = 0
     loss: float = 0.0  # 0 to 1
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    hold_ns: int = 0  # at most, of copies and of messages held back
+    bytes_per_s: int = 0  # 0: no limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +145,21 @@ class LinkRule:
     loss: float = 0.0  # 1 cuts the link
     delay_ns: int = 0
     jitter_ns: int = 0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    hold_ns: int = 0
+    bytes_per_s: int = 0
+
+    @property
+    def verb(self) -> str:
+        """Return what becomes of a message that the rule strikes."""
+        if self.loss:
+            return "dropped"
+        if self.duplicate:
+            return "duplicated"
+        if self.reorder:
+            return "reordered"
+        return "throttled" if self.bytes_per_s else "delayed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from replication.plan.workload import (
 )
 from replication.protocol import Family
 
+HOLD_NS = 5_000_000  # of duplicate and reorder, unless the fault says so
 MIX: Mapping[str, float] = {OperationKind.GET: 0.5, OperationKind.PUT: 0.5}
 
 
@@ -182,6 +183,10 @@ def _fault(number: int, table: FaultTable, spare: str | None) -> PlannedFault:
         delay_ns=table.delay or 0,
         jitter_ns=table.jitter or 0,
         loss=table.loss or 0.0,
+        duplicate=table.duplicate or 0.0,
+        reorder=table.reorder or 0.0,
+        hold_ns=HOLD_NS if table.hold is None else table.hold,
+        bytes_per_s=table.bandwidth or 0,
     )
 
 

@@ -20,10 +20,8 @@ from replication.plan.partitions import Partition, isolated, listed_sides, listi
 from replication.plan.partitions import bridge as bridged
 from replication.plan.partitions import ring as ringed
 from replication.plan.targets import Role, Target, parse_target
-from replication.plan.units import duration_text
+from replication.plan.units import bandwidth_text, duration_text
 from replication.protocol import Family, NodeId
-
-LINK_FAULTS = (FaultKind.DELAY, FaultKind.LOSS)
 
 
 class Unresolvable(Exception):
@@ -50,7 +48,7 @@ def resolve(
     if fault.kind is FaultKind.TRANSFER and role is Role.ALL:  # to whoever is best placed
         return ResolvedFault(fault, (), (), (), deed_words(fault.kind, ""))
     nodes, words = _targets(fault, view, rng, same)
-    if fault.kind in LINK_FAULTS:
+    if fault.kind.is_of_links:
         return _on_links(fault, view, nodes, words)
     return ResolvedFault(fault, nodes, (), (), deed_words(fault.kind, words))
 
@@ -230,7 +228,17 @@ def _on_links(
     else:
         place = f"every link of {words} to {link_ends(names)}"
     links = tuple(
-        LinkRule(source, destination, fault.loss, fault.delay_ns, fault.jitter_ns)
+        LinkRule(
+            source,
+            destination,
+            loss=fault.loss,
+            delay_ns=fault.delay_ns,
+            jitter_ns=fault.jitter_ns,
+            duplicate=fault.duplicate,
+            reorder=fault.reorder,
+            hold_ns=fault.hold_ns,
+            bytes_per_s=fault.bytes_per_s,
+        )
         for source, destination in pairs
     )
     nodes = tuple(name for name in names if name in view.nodes)
@@ -245,8 +253,18 @@ def link_ends(names: Sequence[str]) -> str:
 
 def effect_words(fault: PlannedFault) -> str:
     """Return what a link fault does to a message: "delay messages by 100ms plus 0s to 20ms"."""
-    if fault.kind is FaultKind.LOSS:
-        return f"lose {fault.loss * 100:g}% of the messages"
+    hold = duration_text(fault.hold_ns)
+    match fault.kind:
+        case FaultKind.LOSS:
+            return f"lose {fault.loss * 100:g}% of the messages"
+        case FaultKind.DUPLICATE:
+            return (
+                f"duplicate {fault.duplicate * 100:g}% of the messages (copies up to {hold} late)"
+            )
+        case FaultKind.REORDER:
+            return f"hold {fault.reorder * 100:g}% of the messages back for up to {hold}"
+        case FaultKind.BANDWIDTH:
+            return f"let {bandwidth_text(fault.bytes_per_s)} pass"
     if not fault.jitter_ns:
         return f"delay messages by {duration_text(fault.delay_ns)}"
     return (

@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 
 from replication.history import OperationKind
 from replication.plan.model import Direction, FaultKind, PartitionShape, Route
-from replication.plan.units import duration_ns, rate_per_s, shown
+from replication.plan.units import bandwidth_bytes_per_s, duration_ns, rate_per_s, shown
 from replication.plan.workload import Pick, Spacing
 from replication.protocol import VALUE_BYTES_MAX, Family
 
@@ -54,6 +54,11 @@ Duration: TypeAlias = Annotated[
 ]
 Rate: TypeAlias = Annotated[
     float, _plain(rate_per_s), WithJsonSchema({"type": "string", "examples": ["400/s"]})
+]
+Bandwidth: TypeAlias = Annotated[
+    int,
+    _plain(bandwidth_bytes_per_s),
+    WithJsonSchema({"type": "string", "examples": ["64KB/s", "1MB/s"]}),
 ]
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 Word: TypeAlias = Annotated[str, Field(min_length=1)]
@@ -231,6 +236,12 @@ class FaultTable(Section):
     delay: Duration | None = None
     jitter: Duration | None = None
     loss: Share | None = None
+    duplicate: Share | None = Field(default=None, description="of messages that arrive twice")
+    reorder: Share | None = Field(default=None, description="of messages that are held back")
+    hold: Duration | None = Field(
+        default=None, description="duplicate, reorder: at most; 5ms if left out"
+    )
+    bandwidth: Bandwidth | None = None
 
 
 Bound: TypeAlias = Annotated[

@@ -13,6 +13,10 @@ NANOSECONDS = {
 }
 _DURATION = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?) ?(ns|us|ms|s|m|h)", re.ASCII)
 _RATE = re.compile(r"(-?[0-9]+(?:\.[0-9]+)?) ?/ ?(s|m)", re.ASCII)
+_BANDWIDTH = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KB|MB|GB) ?/ ?s", re.ASCII)
+BYTES = {"B": 1, "KB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+BANDWIDTH_MIN = BYTES["KB"]
+BANDWIDTH_MAX = 10 * BYTES["GB"]
 DURATION_NS_MAX = 24 * NANOSECONDS["h"]
 RATE_PER_S_MAX = 1_000_000.0
 
@@ -65,6 +69,23 @@ def duration_text(duration_ns: int) -> str:
         unit = "h" if hours else "m"
     amount = Decimal(duration_ns) / NANOSECONDS[unit]
     return f"{amount.normalize():f}{unit}"
+
+
+def bandwidth_bytes_per_s(value: object) -> int:
+    """Return the bytes per second of "64KB/s"; raise ValueError that says what to write."""
+    match = _BANDWIDTH.fullmatch(value.strip()) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f'{shown(value)} is not a bandwidth, expected text such as "64KB/s"')
+    found = int(Decimal(match[1]) * BYTES[match[2]])
+    if not BANDWIDTH_MIN <= found <= BANDWIDTH_MAX:
+        raise ValueError(f'{shown(value)} is out of range, expected "1KB/s" to "10GB/s"')
+    return found
+
+
+def bandwidth_text(bytes_per_s: int) -> str:
+    """Return a bandwidth as a scenario would write it, such as "64KB/s"."""
+    unit = next((each for each in ("GB", "MB", "KB") if bytes_per_s >= BYTES[each]), "B")
+    return f"{(Decimal(bytes_per_s) / BYTES[unit]).normalize():f}{unit}/s"
 
 
 def rate_per_s(value: object) -> float:

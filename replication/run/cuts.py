@@ -14,7 +14,8 @@ from replication.v1 import event_pb2
 
 LINKS_NAMED_MAX = 6
 
-Counts = dict[tuple[str, str], int]  # (source, destination) -> messages dropped or delayed
+Counts = dict[tuple[str, str], int]  # (source, destination) -> messages
+Tally = dict[str, Counts]  # by what became of the messages: "dropped", "delayed" ...
 
 
 class Cuts:
@@ -30,7 +31,7 @@ class Cuts:
         self._wires = wires
         self._ledger = ledger
         self._rules: dict[int, tuple[LinkRule, ...]] = {}
-        self._before: dict[int, tuple[Counts, Counts]] = {}
+        self._before: dict[int, Tally] = {}
         self._told: dict[NodeId, list[event_pb2.LinkFault] | None] = {}  # None: not known
         self._lock = asyncio.Lock()
         self._nodes = frozenset(cluster.spec.everybody)
@@ -49,13 +50,11 @@ class Cuts:
     async def remove(self, number: int) -> Evidence:
         """Take rules out of force and return what they did."""
         async with self._lock:
-            dropped, delayed = await self._counts()
+            after = await self._counts()
             rules = self._rules.pop(number)
             await self._apply()
-        dropped_before, delayed_before = self._before.pop(number)
-        if any(rule.loss for rule in rules):
-            return self._evidence("dropped", rules, dropped_before, dropped)
-        return self._evidence("delayed", rules, delayed_before, delayed)
+        before, verb = self._before.pop(number), rules[0].verb
+        return self._evidence(verb, rules, before[verb], after[verb])
 
     async def renew(self, node: NodeId, *, started: bool) -> None:
         """Tell a node what it has missed, since it was paused, or down and now ``started``."""
@@ -97,17 +96,21 @@ class Cuts:
                     faults.append(_fault(rule, rule.source, inbound=True))
         return faults
 
-    async def _counts(self) -> tuple[Counts, Counts]:
+    async def _counts(self) -> Tally:
         up = [node for node in self._cluster.spec.everybody if self._cluster.is_up(node)]
         self._ledger.note(await self._cluster.control.statuses(up))
-        dropped, delayed = dict(self._wires.dropped), dict(self._wires.delayed)
+        tally: Tally = {verb: {} for verb in ("duplicated", "reordered", "throttled")}
+        dropped = tally["dropped"] = dict(self._wires.dropped)
+        tally["delayed"] = dict(self._wires.delayed)
         for node, links in self._ledger.links().items():
             for link in links:
                 outbound, inbound = (node, link.peer), (link.peer, node)
                 dropped[outbound] = dropped.get(outbound, 0) + link.outbound_dropped
                 dropped[inbound] = dropped.get(inbound, 0) + link.inbound_dropped
-                delayed[outbound] = delayed.get(outbound, 0) + link.delayed
-        return dropped, delayed
+                for verb in ("delayed", "duplicated", "reordered", "throttled"):
+                    counts = tally[verb]
+                    counts[outbound] = counts.get(outbound, 0) + getattr(link, verb)
+        return tally
 
     def _evidence(
         self,
@@ -138,4 +141,8 @@ def _fault(rule: LinkRule, peer: str, *, inbound: bool) -> event_pb2.LinkFault:
         loss=rule.loss,
         delay_ns=rule.delay_ns,
         jitter_ns=rule.jitter_ns,
+        duplicate=rule.duplicate,
+        reorder=rule.reorder,
+        hold_ns=rule.hold_ns,
+        bytes_per_s=rule.bytes_per_s,
     )

@@ -238,15 +238,12 @@ class Nemesis:
 
     def _note_links(self, active: _Active, resolved: ResolvedFault) -> None:
         after = self._world.tally(resolved.links)
-        counts = {
-            "dropped": after.dropped - active.before.dropped,
-            "delayed": after.delayed - active.before.delayed,
-        }
-        for verb, count in counts.items():
-            if count:
-                active.note(f"{count} messages {verb}")
-        if not any(counts.values()):
-            active.note(f"nothing befell a message on {len(resolved.links)} links", shown=False)
+        verb = resolved.links[0].verb
+        count = getattr(after, verb) - getattr(active.before, verb)
+        if count:
+            active.note(f"{count} messages {verb}")
+        else:
+            active.note(f"no message was {verb} on {len(resolved.links)} links", shown=False)
 
     # What an operator asks for.
 

@@ -7,7 +7,7 @@ their own, so that a slow link is not a narrow one too and jitter makes them ove
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from heapq import heappush
 from random import Random
 
@@ -19,8 +19,10 @@ from replication.plan.streams import stream
 from replication.protocol import NodeId
 from replication.simulation.delays import Constant, Sampler
 from replication.simulation.regions import round_trip_ns
-from replication.simulation.settings import NetworkSettings
+from replication.simulation.settings import MILLISECOND_NS, NetworkSettings
 from replication.simulation.timeline import Timeline
+
+BACKLOG_NS_MAX = 2_000 * MILLISECOND_NS  # of a link that a fault narrows, as in host.faults
 
 Deliver = Callable[[tuple[NodeId, Sequence[Message]]], None]
 
@@ -32,12 +34,21 @@ class LinkFaults:
     survival: float = 1.0  # probability that a message passes
     delay_ns: int = 0
     jitter_ns: int = 0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    hold_ns: int = 0
+    bytes_per_s: int = 0  # 0: no limit
 
     def join(self, rule: LinkRule) -> None:
-        """Add a rule: chances to survive multiply, delays add up."""
+        """Add a rule: chances to escape multiply, delays add up."""
         self.survival *= 1.0 - rule.loss
         self.delay_ns += rule.delay_ns
         self.jitter_ns += rule.jitter_ns
+        self.duplicate = 1.0 - (1.0 - self.duplicate) * (1.0 - rule.duplicate)
+        self.reorder = 1.0 - (1.0 - self.reorder) * (1.0 - rule.reorder)
+        self.hold_ns = max(self.hold_ns, rule.hold_ns)
+        limits = [each for each in (self.bytes_per_s, rule.bytes_per_s) if each]
+        self.bytes_per_s = min(limits, default=0)
 
 
 @dataclass(slots=True)
@@ -46,6 +57,9 @@ class Tally:
 
     dropped: int = 0
     delayed: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    throttled: int = 0
 
 
 class Way:
@@ -88,6 +102,7 @@ class Link(Way):
         "_deliver",
         "_free_ns",
         "_last_arrival_ns",
+        "_narrow_until_ns",
         "_sender",
         "_settings",
         "_timeline",
@@ -127,6 +142,7 @@ class Link(Way):
         self._free_ns = 0  # when that is
         self.down_until_ns = 0  # the connection is being made: what is sent meanwhile is lost
         self._last_arrival_ns = 0
+        self._narrow_until_ns = 0  # a link that a fault narrows is busy until then
 
     def ship(self, leave_ns: int) -> None:
         """Send what waits as one frame at ``leave_ns``, or once the frame before is acknowledged.
@@ -188,6 +204,12 @@ class Link(Way):
                 continue
             if settings.reorder and draw() < settings.reorder:
                 late_ns += int(draw() * settings.reorder_hold_ns)
+            if self.faults is not None:
+                held_ns = self._held_ns(message, arrival_ns + late_ns, self.faults)
+                if held_ns is None:
+                    self._totals.dropped += 1
+                    continue
+                late_ns += held_ns
             if late_ns:
                 self._alone(message, arrival_ns + late_ns)
             else:
@@ -195,6 +217,30 @@ class Link(Way):
             if settings.duplicate and draw() < settings.duplicate:
                 self._alone(message, arrival_ns + late_ns + self.draw())
         return steady
+
+    def _held_ns(self, message: Message, arrival_ns: int, faults: LinkFaults) -> int | None:
+        """Return how long faults hold a message back; a copy that they make is on its way.
+
+        None: it found the queue of a narrow link full.
+        """
+        draw = self.rng.random
+        held_ns = 0
+        if faults.bytes_per_s:
+            sending_ns = message.ByteSize() * 1_000_000_000 // faults.bytes_per_s
+            free_ns = max(self._narrow_until_ns, arrival_ns) + sending_ns
+            if free_ns - arrival_ns > BACKLOG_NS_MAX:
+                self.tally.dropped += 1
+                return None
+            self._narrow_until_ns = free_ns
+            self.tally.throttled += 1
+            held_ns = free_ns - arrival_ns
+        if faults.reorder and draw() < faults.reorder:
+            self.tally.reordered += 1
+            held_ns += int(draw() * faults.hold_ns)
+        if faults.duplicate and draw() < faults.duplicate:
+            self.tally.duplicated += 1
+            self._alone(message, arrival_ns + held_ns + int(draw() * faults.hold_ns))
+        return held_ns
 
     def _alone(self, message: Message, arrival_ns: int) -> None:
         self._timeline.at(arrival_ns, self._deliver, (self._sender, [message]))
@@ -265,8 +311,9 @@ class Network:
         for pair in dict.fromkeys((rule.source, rule.destination) for rule in rules):
             found = self._ways.get(pair)
             if found is not None:
-                total.dropped += found.tally.dropped
-                total.delayed += found.tally.delayed
+                for each in fields(Tally):
+                    count = getattr(total, each.name) + getattr(found.tally, each.name)
+                    setattr(total, each.name, count)
         return total
 
     def _rejoin_all(self, rules: Iterable[LinkRule]) -> None:

@@ -253,6 +253,9 @@ class LinkStatus(_message.Message):
     INBOUND_DROPPED_FIELD_NUMBER: _builtins.int
     DELAYED_FIELD_NUMBER: _builtins.int
     QUEUE_DROPPED_FIELD_NUMBER: _builtins.int
+    DUPLICATED_FIELD_NUMBER: _builtins.int
+    REORDERED_FIELD_NUMBER: _builtins.int
+    THROTTLED_FIELD_NUMBER: _builtins.int
     peer: _builtins.str
     messages_sent: _builtins.int
     bytes_sent: _builtins.int
@@ -264,6 +267,10 @@ class LinkStatus(_message.Message):
     delayed: _builtins.int
     queue_dropped: _builtins.int
     """the peer did not take them in time"""
+    duplicated: _builtins.int
+    """by link faults, like the next two"""
+    reordered: _builtins.int
+    throttled: _builtins.int
     def __init__(
         self,
         *,
@@ -276,10 +283,13 @@ class LinkStatus(_message.Message):
         inbound_dropped: _builtins.int = ...,
         delayed: _builtins.int = ...,
         queue_dropped: _builtins.int = ...,
+        duplicated: _builtins.int = ...,
+        reordered: _builtins.int = ...,
+        throttled: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "delayed", b"delayed", "frames_sent", b"frames_sent", "inbound_dropped", b"inbound_dropped", "messages_received", b"messages_received", "messages_sent", b"messages_sent", "outbound_dropped", b"outbound_dropped", "peer", b"peer", "queue_dropped", b"queue_dropped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "delayed", b"delayed", "duplicated", b"duplicated", "frames_sent", b"frames_sent", "inbound_dropped", b"inbound_dropped", "messages_received", b"messages_received", "messages_sent", b"messages_sent", "outbound_dropped", b"outbound_dropped", "peer", b"peer", "queue_dropped", b"queue_dropped", "reordered", b"reordered", "throttled", b"throttled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

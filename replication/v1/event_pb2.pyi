@@ -485,6 +485,10 @@ class LinkFault(_message.Message):
     LOSS_FIELD_NUMBER: _builtins.int
     DELAY_NS_FIELD_NUMBER: _builtins.int
     JITTER_NS_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
+    REORDER_FIELD_NUMBER: _builtins.int
+    HOLD_NS_FIELD_NUMBER: _builtins.int
+    BYTES_PER_S_FIELD_NUMBER: _builtins.int
     peer: _builtins.str
     """a node, or a client"""
     inbound: _builtins.bool
@@ -494,6 +498,13 @@ class LinkFault(_message.Message):
     delay_ns: _builtins.int
     jitter_ns: _builtins.int
     """uniform, 0 to this, added to the delay"""
+    duplicate: _builtins.float
+    """share of messages that arrive twice, the copy up to hold_ns later"""
+    reorder: _builtins.float
+    """share of messages held back by up to hold_ns while later ones pass"""
+    hold_ns: _builtins.int
+    bytes_per_s: _builtins.int
+    """what the link carries; 0: no limit"""
     def __init__(
         self,
         *,
@@ -502,10 +513,14 @@ class LinkFault(_message.Message):
         loss: _builtins.float = ...,
         delay_ns: _builtins.int = ...,
         jitter_ns: _builtins.int = ...,
+        duplicate: _builtins.float = ...,
+        reorder: _builtins.float = ...,
+        hold_ns: _builtins.int = ...,
+        bytes_per_s: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delay_ns", b"delay_ns", "inbound", b"inbound", "jitter_ns", b"jitter_ns", "loss", b"loss", "peer", b"peer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_s", b"bytes_per_s", "delay_ns", b"delay_ns", "duplicate", b"duplicate", "hold_ns", b"hold_ns", "inbound", b"inbound", "jitter_ns", b"jitter_ns", "loss", b"loss", "peer", b"peer", "reorder", b"reorder"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from leaderless.dynamo import DynamoSettings, ReadRepair, Versions, backend
+from leaderless.dynamo import DynamoSettings, Hints, Quorum, ReadRepair, Versions, backend
 from replication.protocol import check
 from replication.v1 import storage_pb2
 from tests.support.dynamo_cluster import MS, put
@@ -35,6 +35,11 @@ def test_defaults_fit_every_cluster_from_three_nodes() -> None:
         (unchecked(read_repair="on"), 5, "read_repair is 'on', expected one of off, async"),
         (replace(DEFAULT, read_timeout_ns=0), 5, "read_timeout is 0 ns, expected at least 1 ms"),
         (replace(DEFAULT, suspect_after_ns=MS), 5, "suspect_after is 1000000 ns, expected at"),
+        (replace(DEFAULT, pw=4), 5, "pw is 4, expected 0 to n = 3"),
+        (unchecked(quorum="loose"), 5, "quorum is 'loose', expected one of strict, sloppy"),
+        (replace(DEFAULT, hints=Hints.OFF, quorum=Quorum.SLOPPY), 5, "quorum is sloppy and hints"),
+        (replace(DEFAULT, hints_max=0), 5, "hints_max is 0, expected at least 1"),
+        (replace(DEFAULT, hint_window_ns=0), 5, "hint_window is 0 ns, expected at least 1 ms"),
         (replace(DEFAULT, siblings_max=1), 5, "siblings_max is 1, expected at least 2"),
     ],
 )
@@ -68,11 +73,16 @@ def test_promise_says_what_the_numbers_give() -> None:
     assert "siblings" in strict
     weak = backend.promise(replace(DEFAULT, r=1, w=1))
     assert "may return stale values (R=1 + W=1 <= N=3)" in weak
+    sloppy = backend.promise(replace(DEFAULT, quorum=Quorum.SLOPPY))
+    assert "may return stale values" in sloppy
+    assert "stand in" in sloppy
+    primaries = backend.promise(replace(DEFAULT, quorum=Quorum.SLOPPY, pr=2, pw=2))
+    assert "(PR=2 + PW=2 > N=3)" in primaries
     assert "others vanish" in backend.promise(replace(DEFAULT, versions=Versions.LWW))
 
 
 def test_levels_of_other_families_are_refused_before_the_core() -> None:
-    for level in (storage_pb2.CONSISTENCY_ANY, storage_pb2.CONSISTENCY_LINEARIZABLE):
+    for level in (storage_pb2.CONSISTENCY_LEASE, storage_pb2.CONSISTENCY_LINEARIZABLE):
         body = put("acorn", "a1", level=level)
         problem = check(backend, body)
         assert problem is not None

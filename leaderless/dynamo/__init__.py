@@ -2,23 +2,30 @@
 
 Read in this order: ``ring`` (who holds a key), ``vector`` and ``versions`` (what is kept when
 writes meet), ``context`` (what a client carries from a read to its next write), ``quorum`` (what a
-coordinator waits for), ``coordinator`` (reads and writes), ``repair``, ``forwarder`` (keys of other
-nodes), ``detector`` (who seems alive), ``merkle``, ``anti_entropy`` and ``rounds`` (replicas that
-compare themselves), ``commands`` (of an operator), ``replica`` and ``outbox`` (state and effects),
+coordinator waits for), ``targets`` (whom it asks), ``coordinator``, ``reading`` and ``repair``,
+``writing``, ``hints`` (what waits for who was away), ``forwarder`` (keys of other nodes),
+``detector`` (who seems alive), ``merkle``, ``anti_entropy`` and ``rounds`` (replicas that compare
+themselves), ``commands`` (of an operator), ``replica`` and ``outbox`` (state and effects),
 ``core``.
 
 What a cluster of these guarantees, while what is persisted stays persisted
-- A write is acknowledged when W of the N replicas of its key have it on their disks. Quorums are
-  strict: nobody stands in for a replica.
+- A write is acknowledged when W nodes have it on their disks: primaries of its key, the first N
+  nodes on the ring, and with ``quorum = "sloppy"`` or at level ANY also nodes that stand in for
+  primaries that seem dead. Responses name them all and mark the stand-ins; PR and PW count
+  primaries only.
 - ``versions = "dvv"``: an acknowledged write, or one that has read it, directly or through others,
   is among the versions of the key while fewer than W disks are lost. A write supersedes exactly
   what its context covers; whatever else there is stays as its sibling.
 - ``versions = "lww"``: all replicas keep the version with the greatest timestamp of a coordinator's
   wall clock. Acknowledged writes vanish by skewed clocks and by concurrency; VersionDropped tells
   of each that goes although the winner had not seen it.
-- R + W > N: a read sees every write acknowledged before it began, or a successor of it. It is not
-  linearizable: a write that failed, or is under way, may be seen by one read and not by the next,
-  and by a later one again. Any other R and W may read what is stale.
+- R + W > N, counted in primaries: a read sees every write acknowledged before it began, or a
+  successor of it. It is not linearizable: a write that failed, or is under way, may be seen by one
+  read and not by the next, and by a later one again. Any other R and W may read what is stale.
+- What a primary missed waits for it elsewhere as a hint. It arrives, unless the hint was refused
+  (``hints_max``, ``hint_window``), expired, lay in a buffer or was yet to be made when its node
+  crashed: then read repair,
+  anti-entropy or the next write has to help.
 - With ``anti_entropy`` on, replicas that can talk to each other become equal, whatever they missed
   and whether or not anybody reads. BARRIER_REPAIRED is answered when a round of every node has
   found nothing different: then what was acknowledged before it is at all its replicas.
@@ -32,13 +39,13 @@ What a cluster of these guarantees, while what is persisted stays persisted
   it wrote in that life.
 
 Where it differs from the paper (DeCandia et al., SOSP 2007)
-- Only replicas coordinate, reads too; the paper lets any node coordinate a read (§4.5, §5).
+- Primaries coordinate, reads too, and a fallback only if no primary is alive; the paper lets any
+  node coordinate a read (§4.5, §5).
 - Dotted version vectors in place of vector clocks: a clock per coordinator cannot tell two writes
   through it apart and takes concurrent ones for each other's successors, or keeps both for ever.
   Vectors are not truncated; the paper drops the oldest entry of more than ten (§4.4).
-- Strict quorums, so neither sloppy quorums nor hinted handoff (§4.6), and members are given at the
-  start (§4.8). A replica that missed a write gets it by read repair, by anti-entropy, or by the
-  next write of the key.
+- Quorums are strict unless ``quorum = "sloppy"`` (§4.6); hints are kept in both cases. Members are
+  given at the start (§4.8).
 - Merkle trees (§4.7) are kept up with every write and built anew from the store at a start. One
   tree per partition serves all pairs of its replicas, since they are to hold the same keys.
 - Tombstones are versions and are kept. The paper says nothing of deletes.
@@ -49,13 +56,13 @@ merging is the only way in which a replica changes, whoever brings the versions.
 """
 
 from leaderless.dynamo.core import DynamoCore
-from leaderless.dynamo.settings import DynamoSettings, ReadRepair, promise
+from leaderless.dynamo.settings import DynamoSettings, Hints, Quorum, ReadRepair, promise
 from leaderless.dynamo.versions import Versions
 from leaderless.v1 import dynamo_pb2
 from replication.protocol import Backend, Family
 from replication.v1 import storage_pb2
 
-__all__ = ["DynamoCore", "DynamoSettings", "ReadRepair", "Versions", "backend"]
+__all__ = ["DynamoCore", "DynamoSettings", "Hints", "Quorum", "ReadRepair", "Versions", "backend"]
 
 backend = Backend(
     name="dynamo",
@@ -69,6 +76,7 @@ backend = Backend(
             storage_pb2.CONSISTENCY_ONE,
             storage_pb2.CONSISTENCY_QUORUM,
             storage_pb2.CONSISTENCY_ALL,
+            storage_pb2.CONSISTENCY_ANY,
         }
     ),
     single_register=False,

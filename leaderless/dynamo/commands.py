@@ -1,6 +1,7 @@
 """What an operator asks of a cluster."""
 
 from leaderless.dynamo.anti_entropy import AntiEntropy
+from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.node import Node
 from replication.errors import InvalidRequest, OperationError
 from replication.protocol import Instant, RequestId
@@ -10,8 +11,9 @@ from replication.v1 import control_pb2
 class Commands:
     """Takes the commands that this backend offers, and refuses the others."""
 
-    def __init__(self, node: Node, anti_entropy: AntiEntropy | None) -> None:
+    def __init__(self, node: Node, handoff: Handoff, anti_entropy: AntiEntropy | None) -> None:
         self._node = node
+        self._handoff = handoff
         self._anti_entropy = anti_entropy
 
     def submit(
@@ -38,8 +40,12 @@ class Commands:
         barrier: control_pb2.AwaitBarrier,
         deadline_ns: int,
     ) -> None:
-        if barrier.kind != control_pb2.BARRIER_REPAIRED:
-            raise InvalidRequest(f"dynamo does not offer the barrier {barrier.kind}")
-        if self._anti_entropy is None:
-            raise InvalidRequest("anti_entropy is 0: nothing is compared")
-        self._anti_entropy.await_round(now, request_id, deadline_ns)
+        match barrier.kind:
+            case control_pb2.BARRIER_HINTS_DELIVERED:
+                self._handoff.await_none(request_id, deadline_ns)
+            case control_pb2.BARRIER_REPAIRED:
+                if self._anti_entropy is None:
+                    raise InvalidRequest("anti_entropy is 0: nothing is compared")
+                self._anti_entropy.await_round(now, request_id, deadline_ns)
+            case _:
+                raise InvalidRequest(f"dynamo does not offer the barrier {barrier.kind}")

@@ -11,12 +11,20 @@ from leaderless.dynamo.commands import Commands
 from leaderless.dynamo.coordinator import Coordinator
 from leaderless.dynamo.detector import SilenceDetector
 from leaderless.dynamo.forwarder import Forwarder
+from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.merkle import MerkleForest
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.outbox import Outbox
 from leaderless.dynamo.pending import PendingTable
-from leaderless.dynamo.quorum import PendingForward, PendingRead, PendingRepair, PendingWrite
-from leaderless.dynamo.replica import Replica
+from leaderless.dynamo.quorum import (
+    PendingBarrier,
+    PendingForward,
+    PendingHint,
+    PendingRead,
+    PendingRepair,
+    PendingWrite,
+)
+from leaderless.dynamo.replica import STAND_IN_SPACE, Replica
 from leaderless.dynamo.ring import make_ring
 from leaderless.dynamo.settings import DynamoSettings
 from leaderless.dynamo.versions import decode, versioning
@@ -62,7 +70,8 @@ class DynamoCore:
             settings=settings,
             ring=make_ring(self._membership.members, settings.partitions, settings.n),
             versioning=rules,
-            replica=Replica(rules, forest),
+            replica=Replica(rules, forest=forest),
+            stand_ins=Replica(rules, STAND_IN_SPACE),
             detector=SilenceDetector(
                 self._peers, settings.heartbeat_ns, settings.suspect_after_ns, now.monotonic_ns
             ),
@@ -72,7 +81,10 @@ class DynamoCore:
             peers=self._peers,
         )
         self._node.replica.load(saved)
-        self._coordinator = Coordinator(self._node)
+        self._node.stand_ins.load(saved)
+        self._handoff = Handoff(self._node, len(self._membership.members))
+        self._handoff.load(saved)
+        self._coordinator = Coordinator(self._node, self._handoff)
         self._forwarder = Forwarder(self._node, self._coordinator)
         self._anti_entropy = None
         if forest is not None:
@@ -80,7 +92,7 @@ class DynamoCore:
             late_ns = self._rng.randrange(settings.anti_entropy_ns)
             due_ns = now.monotonic_ns + late_ns
             self._anti_entropy = AntiEntropy(self._node, forest, due_ns)
-        self._commands = Commands(self._node, self._anti_entropy)
+        self._commands = Commands(self._node, self._handoff, self._anti_entropy)
         role = event_pb2.RoleChanged(role=event_pb2.ROLE_REPLICA)
         self._node.observe(event_pb2.Event(role_changed=role))
         # Everything else this node does comes after, so the life is its own for ever before any
@@ -94,6 +106,7 @@ class DynamoCore:
         if self._node.detector.heard(sender, now.monotonic_ns):
             trusted = event_pb2.PeerTrusted(peer=sender)
             self._node.observe(event_pb2.Event(peer_trusted=trusted))
+            self._handoff.heard_again(now)
         if self._node.lives.get(sender) != message.life:
             # Lives have no order: a peer that lost its disk may begin anywhere. If this is a late
             # message of an earlier life, the next one sets it right. A peer that has just started
@@ -122,7 +135,7 @@ class DynamoCore:
             replicas = self._node.ring.preference(body.key)
             deadline_ns = request.deadline_ns
             if self._node.name in replicas:
-                self._coordinator.perform(now, request_id, body, replicas, deadline_ns)
+                self._coordinator.perform(now, request_id, body, deadline_ns)
             else:
                 self._forwarder.forward(now, request_id, body, replicas, deadline_ns)
         return []
@@ -138,8 +151,13 @@ class DynamoCore:
                     self._forwarder.expire(item)
                 case PendingRepair():
                     pass  # The next read of the key finds out.
+                case PendingHint():
+                    self._handoff.unconfirmed(now, item)
+                case PendingBarrier():
+                    self._handoff.missed_barrier(item)
                 case _:
                     assert_never(item)
+        self._handoff.replay(now)
         if self._node.detector.heartbeat_due(now.monotonic_ns):
             for peer in self._peers:
                 self._node.outbox.heartbeat(peer)
@@ -148,18 +166,20 @@ class DynamoCore:
         return []
 
     def wake_at(self) -> int | None:
-        """Return when the next heartbeat, suspicion or deadline is due."""
+        """Return when the next heartbeat, suspicion, deadline or background work is due."""
         times = [self._node.detector.wake_at()]
-        deadline_ns = self._node.pending.wake_at()
-        if deadline_ns is not None:
-            times.append(deadline_ns)
+        for due_ns in (self._node.pending.wake_at(), self._handoff.wake_at()):
+            if due_ns is not None:
+                times.append(due_ns)
         if self._anti_entropy is not None:
             times.append(self._anti_entropy.wake_at())
         return min(times)
 
     def flush(self, now: Instant) -> list[Effect]:
         """Return what the inputs since the last call want done, in the order of ``Outbox``."""
-        return self._node.outbox.flush(self._node.replica.writes())
+        node = self._node
+        writes = [*node.replica.writes(), *node.stand_ins.writes(), *self._handoff.writes()]
+        return node.outbox.flush(writes)
 
     def status(self) -> control_pb2.NodeStatus:
         """Return what this node believes right now."""
@@ -207,6 +227,21 @@ class DynamoCore:
         writes = [Put(META, key, value) for key, value in pairs.items()]
         return f"{name}#{incarnation:012x}", life, writes
 
+    def _store(self, now: Instant, store: dynamo_pb2.Store) -> bool:
+        """Take a write. Returns False when there is no room for what is another node's."""
+        siblings = decode(store.siblings)
+        if not store.hint_for:
+            self._node.merge(store.key, siblings, store.siblings)
+            return True
+        return self._handoff.stand_in(now, store.hint_for, store.key, siblings, store.siblings)
+
+    def _stored(self, now: Instant, sender: NodeId, number: int) -> None:
+        match self._node.pending.get(number):
+            case PendingWrite() as write:
+                self._coordinator.writes.stored(sender, number, write)
+            case PendingHint() as hint:
+                self._handoff.confirmed(now, sender, number, hint)
+
     def _advance(self, now: Instant) -> None:
         """Let the detector see the time before anything is decided."""
         for peer, silence_ns in self._node.detector.check(now.monotonic_ns):
@@ -218,20 +253,20 @@ class DynamoCore:
         # The order of the parts means nothing to the sender. Here writes go first, so that a read
         # that came with them sees them.
         for store in batch.stores:
-            node.merge(store.key, decode(store.siblings), store.siblings)
-            node.outbox.batch(sender).stored.append(store.number)
+            if self._store(now, store):
+                node.outbox.batch(sender).stored.append(store.number)
         for number in batch.stored:
-            coordinator.stored(sender, number)
+            self._stored(now, sender, number)
         for load in batch.loads:
-            held = node.replica.encoded(load.key)
+            held = node.encoded(load.key)
             node.outbox.batch(sender, len(held)).loaded.add(number=load.number, siblings=held)
         for loaded in batch.loaded:
-            coordinator.loaded(now, sender, loaded.number, loaded.siblings)
+            coordinator.reads.loaded(now, sender, loaded.number, loaded.siblings)
         for repair in batch.repairs:
             changed, _ = node.merge(repair.key, decode(repair.siblings), repair.siblings)
             node.outbox.batch(sender).repaired.add(number=repair.number, changed=changed)
         for repaired in batch.repaired:
-            coordinator.repaired(sender, repaired.number, repaired.changed)
+            coordinator.reads.repaired(sender, repaired.number, repaired.changed)
         for forward in batch.forwards:
             self._forwarder.take(now, sender, forward)
         for forwarded in batch.forwarded:

@@ -7,7 +7,8 @@ forwarded operation is sent once: another coordinator would give a write a secon
 from leaderless.dynamo.coordinator import Coordinator
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.pending import NUMBERS_PER_LIFE, Once
-from leaderless.dynamo.quorum import Body, PendingForward, replicas_needed
+from leaderless.dynamo.quorum import Body, PendingForward, may_stand_in, need
+from leaderless.dynamo.settings import Quorum
 from leaderless.v1 import dynamo_pb2
 from replication.errors import (
     Indefinite,
@@ -34,27 +35,34 @@ class Forwarder:
         now: Instant,
         request_id: RequestId,
         body: Body,
-        replicas: tuple[NodeId, ...],
+        primaries: tuple[NodeId, ...],
         deadline_ns: int,
     ) -> None:
-        """Send the operation to the first of its key's ``replicas`` that seems alive.
+        """Send the operation to the first of its key's ``primaries`` that seems alive.
 
-        That replica judges whether enough others are. Refused here only if there is none at all
-        that this node has heard of since it started.
+        That one judges whether enough others are. Refused here only if there is none at all that
+        this node has heard of since it started, and nobody may stand in.
         """
         node = self._node
         try:
-            needed = replicas_needed(body, node.settings)
+            needed = need(body, node.settings).replicas
+            self._coordinator.require_room()
             # The message has to name the life of its receiver, so one must have been heard of.
-            alive = [
-                replica
-                for replica in replicas
-                if replica in node.lives and node.alive(replica, now.monotonic_ns)
-            ]
+            alive = [each for each in primaries if self._can_take(now, each)]
+            if not alive and may_stand_in(body, node.settings):
+                fallbacks = [
+                    each for each in node.ring.beyond(body.key) if self._can_take(now, each)
+                ]
+                alive = fallbacks[: node.settings.n]
+                if node.settings.quorum is Quorum.STRICT or node.name in alive:
+                    alive = [node.name]
             if not alive:
                 raise QuorumUnreachable(needed, 0)
         except OperationError as refusal:
             self._coordinator.fail(request_id, refusal)
+            return
+        if alive[0] == node.name:
+            self._coordinator.perform(now, request_id, body, deadline_ns)
             return
         is_read = isinstance(body, storage_pb2.GetRequest)
         timeout_ns = node.settings.read_timeout_ns if is_read else node.settings.write_timeout_ns
@@ -92,13 +100,17 @@ class Forwarder:
         if body is None:
             self._coordinator.fail(origin, InvalidRequest("an operation of an unknown kind"))
             return
-        replicas = self._node.ring.preference(body.key)
-        if self._node.name not in replicas:
+        primary = self._node.name in self._node.ring.preference(body.key)
+        if not primary and not may_stand_in(body, self._node.settings):
             text = f"{self._node.name} is not a replica of the key: the nodes' settings differ"
             self._coordinator.fail(origin, InvalidRequest(text))
             return
         deadline_ns = now.monotonic_ns + message.budget_ns
-        self._coordinator.perform(now, origin, body, replicas, deadline_ns)
+        self._coordinator.perform(now, origin, body, deadline_ns)
+
+    def _can_take(self, now: Instant, replica: NodeId) -> bool:
+        known = replica == self._node.name or replica in self._node.lives
+        return known and self._node.alive(replica, now.monotonic_ns)
 
     def relay(self, sender: NodeId, message: dynamo_pb2.Forwarded) -> None:
         """Hand the coordinator's answer to the client."""

@@ -6,7 +6,8 @@
 - With siblings (``dvv``) a version goes only when a write that had read it has come: no
   acknowledged write is dropped by another one that was concurrent.
 - What a writer had read is in the context that it gets back: contexts only grow.
-- A write that was acknowledged is durable at every replica that the answer names.
+- A write that was acknowledged is durable at every replica that the answer names, or was at one
+  that stood in for a primary and has handed it over since.
 
 From these follows that a version which W replicas have acknowledged is never lost from all of them.
 A wiped disk may forget; it owes nothing from before. Everything is incremental: a step is looked at
@@ -20,7 +21,7 @@ from collections.abc import Sequence
 
 from leaderless.dynamo.context import CONTEXT_HOLES_MAX, decode_context
 from leaderless.dynamo.core import DynamoCore
-from leaderless.dynamo.replica import SPACE
+from leaderless.dynamo.replica import SPACE, STAND_IN_SPACE
 from leaderless.dynamo.settings import DynamoSettings
 from leaderless.dynamo.vector import NOTHING, VersionVector
 from leaderless.dynamo.versions import EMPTY, Siblings, Versions
@@ -30,7 +31,8 @@ from replication.v1 import storage_pb2
 
 WriteName = tuple[str, int]  # client and sequence
 Dot = tuple[str, int]
-Changes = list[tuple[str, Siblings]]
+Place = tuple[str, str]  # space and key: what a node holds as a primary, or for one
+Changes = list[tuple[Place, Siblings]]
 
 
 class DynamoInvariants:
@@ -41,14 +43,15 @@ class DynamoInvariants:
         self._writes: dict[tuple[str, Dot], WriteName] = {}  # who got which dot of which key
         self._contexts: dict[WriteName, VersionVector] = {}  # of writes that were submitted
         self._superseded: dict[str, VersionVector] = {}  # by key: what some writer had read
-        self._held: dict[NodeId, dict[str, Siblings]] = {node: {} for node in nodes}
-        self._durable: dict[NodeId, dict[str, Siblings]] = {node: {} for node in nodes}
+        self._held: dict[NodeId, dict[Place, Siblings]] = {node: {} for node in nodes}
+        self._durable: dict[NodeId, dict[Place, Siblings]] = {node: {} for node in nodes}
+        self._dropped: dict[tuple[NodeId, str], VersionVector] = {}  # after it was handed over
         self._wiped: set[NodeId] = set()  # ever
 
     def started(self, node: NodeId, core: Core) -> None:
         """A life begins with at least what was released before."""
-        for key, siblings in self._durable[node].items():
-            self._grows(node, key, siblings, _siblings(core, key), "forgot in a restart")
+        for place, siblings in self._durable[node].items():
+            self._grows(node, place[1], siblings, _siblings(core, place), "forgot in a restart")
         self._held[node] = dict(self._durable[node])
 
     def submitted(self, node: NodeId, body: RequestBody) -> None:
@@ -68,25 +71,32 @@ class DynamoInvariants:
             if type(effect) is not Persist:
                 continue
             for write in effect.writes:
-                if write.space != SPACE:
+                if write.space not in (SPACE, STAND_IN_SPACE):
                     continue
                 key = (write.key if isinstance(write, Put) else write.start).decode()
-                before, after = held.get(key, EMPTY), _siblings(core, key)
-                if after is not before:
+                place = (write.space, key)
+                before, after = held.get(place, EMPTY), _siblings(core, place)
+                if after is before:
+                    continue
+                if isinstance(write, Put):
                     self._changed(node, key, before, after)
-                    held[key] = after
-                    changes.append((key, after))
+                held[place] = after
+                changes.append((place, after))
         return changes or None
 
     def released(self, node: NodeId, core: Core, token: object) -> None:
         """What is written may be relied on by others from now on."""
         assert isinstance(token, list), "the token is what stepped returned"
         durable = self._durable[node]
-        for key, siblings in token:
+        for place, siblings in token:
+            key = place[1]
             for dot, version in siblings.versions.items():
                 name = (version.write_id.client_id, version.write_id.sequence)
                 self._writes.setdefault((key, dot), name)
-            durable[key] = siblings
+            if siblings is EMPTY:
+                self._handed_over(node, key, durable.pop(place, EMPTY).vector)
+            else:
+                durable[place] = siblings
 
     def replied(self, node: NodeId, body: RequestBody, result: Response | OperationError) -> None:
         """An acknowledged write is durable wherever the answer says."""
@@ -98,11 +108,18 @@ class DynamoInvariants:
         for replica in result.served.replicas:
             if replica.node in self._wiped:
                 continue
-            held = self._durable[replica.node].get(body.key, EMPTY)
-            assert held.vector.covers(*dot), (
+            held = self._durable[replica.node].get((SPACE, body.key), EMPTY).vector
+            if replica.fallback:
+                standing = self._durable[replica.node].get((STAND_IN_SPACE, body.key), EMPTY)
+                before = self._dropped.get((replica.node, body.key), NOTHING)
+                held = standing.vector.join(before)
+            assert held.covers(*dot), (
                 f"An acknowledged write is durable: {node} says that {replica.node} holds "
                 f"{_dot(dot)} of {body.key}, and its disk does not"
             )
+
+    def _handed_over(self, node: NodeId, key: str, vector: VersionVector) -> None:
+        self._dropped[node, key] = self._dropped.get((node, key), NOTHING).join(vector)
 
     def _context_grew(
         self,
@@ -158,9 +175,11 @@ class DynamoInvariants:
         )
 
 
-def _siblings(core: Core, key: str) -> Siblings:
+def _siblings(core: Core, place: Place) -> Siblings:
     assert isinstance(core, DynamoCore), "these are the invariants of DynamoCore"
-    return core._node.replica.siblings(key)
+    space, key = place
+    node = core._node
+    return (node.replica if space == SPACE else node.stand_ins).siblings(key)
 
 
 def _dot(dot: Dot) -> str:

@@ -1,7 +1,9 @@
 """What the parts of one node share."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from leaderless.dynamo.detector import SilenceDetector
 from leaderless.dynamo.events import change_events, version_dropped
@@ -11,16 +13,23 @@ from leaderless.dynamo.quorum import Origin
 from leaderless.dynamo.replica import Replica
 from leaderless.dynamo.ring import Ring
 from leaderless.dynamo.settings import DynamoSettings
-from leaderless.dynamo.versions import Siblings, Version, Versioning
+from leaderless.dynamo.targets import Targets
+from leaderless.dynamo.vector import VersionVector
+from leaderless.dynamo.versions import Dot, Siblings, Version, Versioning
 from replication.errors import OperationError
 from replication.protocol import NodeId, StorageResponse
 from replication.v1 import event_pb2, storage_pb2
+
+# Background work stops when this share of the questions that may be open is.
+BACKGROUND_SHARE: Final = 4
 
 # What a status counts since the node started, in the order of its report.
 COUNTERS = (
     "reads",  # coordinated here, like the next
     "writes",
     "forwarded",  # sent on to a replica of the key
+    "stand_ins_asked",  # nodes that were asked in the place of a dead primary
+    "overloaded",  # refused: too many questions were open
     "quorum_unreachable",
     "quorum_timeouts",
     "writes_recognised",  # a retry of a write that was still held
@@ -40,6 +49,12 @@ COUNTERS = (
     "merkle_keys_synced",  # that changed something here
     "merkle_bytes_differing",  # of these
     "merkle_bytes_sent",  # everything that anti-entropy sent: over the last, the overstreaming
+    "hints_stored",
+    "hints_delivered",
+    "hint_bytes",  # that were delivered
+    "hints_expired",
+    "hints_refused",
+    "hint_replays_deferred",  # since clients kept the node busy
 )
 
 
@@ -53,20 +68,50 @@ class Node:
     ring: Ring
     versioning: Versioning
     replica: Replica
+    stand_ins: Replica  # versions that this node keeps for primaries that missed them
     detector: SilenceDetector
     pending: PendingTable
     outbox: Outbox
     life: int  # another number each time this node starts
     peers: list[NodeId]  # the other members, in the same order everywhere
     lives: dict[NodeId, int] = field(default_factory=dict)  # of the peers, as last heard
+    served_by: dict[tuple[NodeId, ...], storage_pb2.Served] = field(default_factory=dict)
+    forgotten: dict[str, int] = field(default_factory=dict)  # by key: see ``next_dot``
     counters: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(COUNTERS, 0)))
 
-    def merge(self, key: str, incoming: Siblings, encoded: bytes) -> tuple[bool, Siblings]:
-        """Merge into this replica and tell the history what that did.
+    def encoded(self, key: str) -> bytes:
+        """Return what is known of ``key`` here, as a primary or in the place of one."""
+        return self.replica.encoded(key) or self.stand_ins.encoded(key)
+
+    def next_dot(self, key: str, held: Siblings, context: VersionVector) -> Dot:
+        """Return a dot that names no other write of ``key``, given what is held of it here.
+
+        What was forgotten in this life counts too, and the context: if this node has forgotten a
+        dot, its reader has not.
+        """
+        forgotten = self.forgotten.get(key, 0)
+        return self.actor, 1 + max(held.vector.top(self.actor), context.top(self.actor), forgotten)
+
+    def forget(self, key: str, replica: Replica) -> None:
+        """Drop ``key`` from ``replica``, but not which dots this life has given away."""
+        top = replica.siblings(key).vector.top(self.actor)
+        if top:
+            self.forgotten[key] = max(top, self.forgotten.get(key, 0))
+        replica.drop(key)
+
+    def may_work_in_the_background(self) -> bool:
+        """Tell whether clients leave room for repairs and hints: these are shed first."""
+        return len(self.pending) * BACKGROUND_SHARE < self.settings.pending_max
+
+    def merge(
+        self, key: str, incoming: Siblings, encoded: bytes, replica: Replica | None = None
+    ) -> tuple[bool, Siblings]:
+        """Merge into this replica (or another) and tell the history what that did.
 
         Returns whether anything changed, and what is held now.
         """
-        before, after = self.replica.merge(key, incoming, encoded)
+        into = self.replica if replica is None else replica
+        before, after = into.merge(key, incoming, encoded)
         if before is after:
             return False, after
         if before.versions or len(after.versions) > 1:
@@ -89,6 +134,12 @@ class Node:
                 self.counters["versions_dropped"] += 1
             case "read_repaired":
                 self.counters["read_repairs"] += 1
+            case "hint_stored":
+                self.counters["hints_stored"] += 1
+            case "hint_expired":
+                self.counters["hints_expired"] += 1
+            case "hint_refused":
+                self.counters["hints_refused"] += 1
         self.outbox.observe(event)
 
     def answer(self, origin: Origin, result: StorageResponse | OperationError) -> None:
@@ -112,6 +163,20 @@ class Node:
                         reason=result.reason, message=result.message, metadata=result.metadata
                     )
                 )
+
+    def served(self, replicas: Iterable[NodeId], targets: Targets) -> storage_pb2.Served:
+        """Return who served, from the few messages that there can be without a stand-in."""
+        key = tuple(replicas)
+        stand_ins = targets.stand_ins
+        served = None if stand_ins else self.served_by.get(key)
+        if served is None:
+            counted = [
+                storage_pb2.Replica(node=replica, fallback=replica in stand_ins) for replica in key
+            ]
+            served = storage_pb2.Served(node=self.name, replicas=counted)
+            if not stand_ins:
+                self.served_by[key] = served
+        return served
 
     def alive(self, replica: NodeId, now_ns: int) -> bool:
         """Tell whether ``replica`` seems alive to this node, which is always alive to itself."""

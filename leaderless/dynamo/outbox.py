@@ -12,11 +12,11 @@ from replication.protocol import (
     NodeId,
     Observe,
     Persist,
-    Put,
     Reply,
     RequestId,
     Response,
     Send,
+    Write,
 )
 from replication.v1 import event_pb2
 
@@ -81,7 +81,7 @@ class Outbox:
         """Tell the history."""
         self._observations.append(Observe(event))
 
-    def flush(self, writes: list[Put]) -> list[Effect]:
+    def flush(self, writes: list[Write]) -> list[Effect]:
         """Return everything gathered behind ``writes``, and begin anew."""
         effects: list[Effect] = []
         if writes:

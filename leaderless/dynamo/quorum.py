@@ -4,10 +4,12 @@ No message, timer or storage is known here (as in Riak's get core, which is test
 machine).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from leaderless.dynamo.settings import DynamoSettings
+from leaderless.dynamo.settings import DynamoSettings, Hints, Quorum
+from leaderless.dynamo.targets import Targets
 from leaderless.dynamo.versions import Dot, Siblings
 from replication.errors import InvalidRequest
 from replication.protocol import NodeId, RequestId
@@ -20,20 +22,42 @@ WriteBody: TypeAlias = storage_pb2.PutRequest | storage_pb2.DeleteRequest
 Body: TypeAlias = storage_pb2.GetRequest | WriteBody
 
 
-def replicas_needed(body: Body, settings: DynamoSettings) -> int:
-    """Return the R or W of a request.
+@dataclass(frozen=True, slots=True)
+class Need:
+    """How many answers make a quorum."""
+
+    replicas: int  # R or W, stand-ins among them
+    primaries: int  # how many of these must be primaries (Riak's PR and PW)
+
+    def met(self, answered: Iterable[NodeId], targets: Targets) -> bool:
+        """Tell whether these answers are enough."""
+        replicas = primaries = 0
+        for node in answered:
+            replicas += 1
+            primaries += node not in targets.stand_ins
+        return replicas >= self.replicas and primaries >= self.primaries
+
+
+def need(body: Body, settings: DynamoSettings) -> Need:
+    """Return what a request waits for.
 
     An explicit number comes before the level, the level before the default of the cluster. Raises
     InvalidRequest for a number that no quorum of N replicas can have.
     """
     if isinstance(body, storage_pb2.GetRequest):
         name, explicit, default = "r", body.r, settings.r
+        primaries = body.pr or settings.pr
     else:
         name, explicit, default = "w", body.w, settings.w
-    if explicit > settings.n:
-        raise InvalidRequest(f"{name} is {explicit}, expected 1 to n = {settings.n}")
-    if explicit:
-        return explicit
+        primaries = body.pw or settings.pw
+    for word, count in ((name, explicit), (f"p{name}", primaries)):
+        if count > settings.n:
+            raise InvalidRequest(f"{word} is {count}, expected 1 to n = {settings.n}")
+    replicas = explicit or _level(body, settings, default)
+    return Need(max(replicas, primaries), primaries)
+
+
+def _level(body: Body, settings: DynamoSettings, default: int) -> int:
     match body.consistency:
         case storage_pb2.CONSISTENCY_UNSPECIFIED:
             return default
@@ -43,7 +67,18 @@ def replicas_needed(body: Body, settings: DynamoSettings) -> int:
             return settings.n // 2 + 1
         case storage_pb2.CONSISTENCY_ALL:
             return settings.n
+        case storage_pb2.CONSISTENCY_ANY:
+            if isinstance(body, storage_pb2.GetRequest):
+                raise InvalidRequest("ANY is a level of writes: a hint answers no read")
+            if settings.hints is Hints.OFF:
+                raise InvalidRequest("ANY counts hints, and hints are off in this cluster")
+            return 1
     raise InvalidRequest(f"the consistency level {body.consistency} is not offered")
+
+
+def may_stand_in(body: Body, settings: DynamoSettings) -> bool:
+    """Tell whether a node that is no primary of the key may count."""
+    return settings.quorum is Quorum.SLOPPY or body.consistency == storage_pb2.CONSISTENCY_ANY
 
 
 @dataclass(slots=True)
@@ -61,52 +96,59 @@ class PendingWrite:
     """A write on its way to the N replicas of its key."""
 
     origin: Origin
-    needed: int  # W
-    replicas: tuple[NodeId, ...]
+    need: Need
+    targets: Targets
     write: AcceptedWrite
+    hinted: list[NodeId] = field(default_factory=list)  # who was left a hint at once
     acknowledged: list[NodeId] = field(default_factory=list)
     replied: bool = False
 
     def add(self, replica: NodeId) -> bool:
         """Count an acknowledgement. Returns True if the reply is due now: exactly once."""
         # Messages may be repeated: replicas are counted, not acknowledgements.
-        if replica in self.acknowledged or replica not in self.replicas:
+        if replica in self.acknowledged or replica not in self.targets.asked:
             return False
         self.acknowledged.append(replica)
-        if self.replied or len(self.acknowledged) < self.needed:
+        if self.replied or not self.need.met(self.acknowledged, self.targets):
             return False
         self.replied = True
         return True
 
     def complete(self) -> bool:
-        """Tell whether every replica has the write."""
-        return len(self.acknowledged) == len(self.replicas)
+        """Tell whether everybody who was asked has the write."""
+        return len(self.acknowledged) == len(self.targets.asked)
+
+    def missed(self) -> list[NodeId]:
+        """Return the primaries that have it nowhere: not themselves, at a stand-in, as a hint."""
+        have = (*self.acknowledged, *self.hinted)
+        silent = [node for node in self.targets.asked if node not in have]
+        return [self.targets.stand_ins.get(node, node) for node in silent]
 
 
 @dataclass(slots=True)
 class PendingRead:
-    """A read that was sent to the N replicas of its key."""
+    """A read that was sent to replicas of its key."""
 
     origin: Origin
-    needed: int  # R
-    replicas: tuple[NodeId, ...]
+    need: Need
+    targets: Targets
     key: str
     answers: dict[NodeId, bytes] = field(default_factory=dict)  # Siblings as encoded
     replied: bool = False
 
     def add(self, replica: NodeId, siblings: bytes) -> bool:
         """Take an answer. Returns True if the reply is due now: exactly once."""
-        if replica in self.answers or replica not in self.replicas:
+        if replica in self.answers or replica not in self.targets.asked:
             return False
         self.answers[replica] = siblings
-        if self.replied or len(self.answers) < self.needed:
+        if self.replied or not self.need.met(self.answers, self.targets):
             return False
         self.replied = True
         return True
 
     def missing(self) -> list[NodeId]:
-        """Return the replicas that have not answered."""
-        return [replica for replica in self.replicas if replica not in self.answers]
+        """Return those who were asked and have not answered."""
+        return [node for node in self.targets.asked if node not in self.answers]
 
 
 @dataclass(slots=True)
@@ -127,4 +169,23 @@ class PendingRepair:
     lacked: list[storage_pb2.WriteId]
 
 
-Pending: TypeAlias = PendingWrite | PendingRead | PendingForward | PendingRepair
+@dataclass(slots=True)
+class PendingHint:
+    """A hint that its target was sent and has not confirmed."""
+
+    target: NodeId
+    key: str
+    writes: int  # that had joined the hint when it was sent
+    bytes: int
+
+
+@dataclass(slots=True)
+class PendingBarrier:
+    """An operator who waits until no hint waits here."""
+
+    request_id: RequestId
+
+
+Pending: TypeAlias = (
+    PendingWrite | PendingRead | PendingForward | PendingRepair | PendingHint | PendingBarrier
+)

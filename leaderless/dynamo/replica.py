@@ -10,10 +10,11 @@ from typing import Final
 from leaderless.dynamo.merkle import MerkleForest
 from leaderless.dynamo.ring import Ring
 from leaderless.dynamo.versions import EMPTY, Siblings, Versioning, decode, encode, without_value
-from replication.protocol import Put, Saved
+from replication.protocol import Erase, Put, Saved, Write
 from replication.v1 import control_pb2
 
 SPACE: Final = "kv"
+STAND_IN_SPACE: Final = "stand-in"  # keys of which this node is no primary, see ``hints``
 
 # A decoded key takes about 2 KiB more than its bytes; 20,000 of them are 40 MiB.
 DECODED_MAX: Final = 20_000
@@ -22,8 +23,11 @@ DECODED_MAX: Final = 20_000
 class Replica:
     """What this node knows of each key. Changes are merges: nothing is ever overwritten."""
 
-    def __init__(self, versioning: Versioning, forest: MerkleForest | None = None) -> None:
+    def __init__(
+        self, versioning: Versioning, space: str = SPACE, forest: MerkleForest | None = None
+    ) -> None:
         self._versioning = versioning
+        self._space = space
         self._forest = forest  # kept up with every write; None: nobody compares
         self._encoded: dict[str, bytes | None] = {}  # every key; None: see ``_decoded``
         self._decoded: dict[str, Siblings] = {}  # of some keys
@@ -32,9 +36,12 @@ class Replica:
     def __len__(self) -> int:
         return len(self._encoded)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._encoded
+
     def load(self, saved: Saved) -> None:
         """Take over what was durable."""
-        for key, encoded in saved.scan(SPACE):
+        for key, encoded in saved.scan(self._space):
             self._encoded[key.decode()] = encoded
             if self._forest is not None:
                 self._forest.update(key.decode(), encoded)
@@ -73,18 +80,30 @@ class Replica:
             self._changed[key] = None
         return held, merged
 
-    def writes(self) -> list[Put]:
+    def drop(self, key: str) -> None:
+        """Forget ``key``, its vector too: a copy of it that comes later is news again."""
+        del self._encoded[key]
+        self._decoded.pop(key, None)
+        self._changed[key] = None
+
+    def writes(self) -> list[Write]:
         """Return what must become durable before anybody may hear of it, once."""
         if not self._changed:
             return []
         if self._forest is not None:
             for key in self._changed:
                 self._forest.update(key, self.encoded(key))
-        writes = [Put(SPACE, key.encode(), self.encoded(key)) for key in self._changed]
+        writes = [self._write(key) for key in self._changed]
         self._changed = {}
         if len(self._decoded) > DECODED_MAX:
             self._forget_decoded()
         return writes
+
+    def _write(self, key: str) -> Write:
+        name = key.encode()
+        if key in self._encoded:
+            return Put(self._space, name, self.encoded(key))
+        return Erase(self._space, name, name + b"\0")
 
     def _forget_decoded(self) -> None:
         for key in self._changed:

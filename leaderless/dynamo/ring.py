@@ -54,7 +54,8 @@ def preference_list(owners: Sequence[NodeId], first: int, n: int) -> tuple[NodeI
 class Ring:
     """Who holds what. A change of members makes another ring; this one never changes."""
 
-    preferences: tuple[tuple[NodeId, ...], ...]  # by partition
+    preferences: tuple[tuple[NodeId, ...], ...]  # by partition: its N primaries
+    fallbacks: tuple[tuple[NodeId, ...], ...]  # by partition: all other nodes, on clockwise
 
     def partition(self, key: str) -> int:
         """Return the partition of ``key``, 0 to Q-1."""
@@ -72,8 +73,13 @@ class Ring:
             if one in preference and other in preference
         ]
 
+    def beyond(self, key: str) -> tuple[NodeId, ...]:
+        """Return the nodes after the N primaries of ``key``: who stands in for them, in order."""
+        return self.fallbacks[self.partition(key)]
+
 
 def make_ring(members: Iterable[NodeId], partitions: int, n: int) -> Ring:
     """Return the ring of ``partitions`` partitions whose keys have ``n`` replicas each."""
     owners = claim(members, partitions)
-    return Ring(tuple(preference_list(owners, first, n) for first in range(partitions)))
+    walks = [preference_list(owners, first, partitions) for first in range(partitions)]
+    return Ring(tuple(walk[:n] for walk in walks), tuple(walk[n:] for walk in walks))

@@ -9,6 +9,8 @@ from leaderless.dynamo.versions import Versions
 from replication.protocol import SETTINGS_CONFIG
 
 MILLISECOND_NS = 1_000_000
+SECOND_NS = 1000 * MILLISECOND_NS
+HOUR_NS = 3600 * SECOND_NS
 PARTITIONS_MAX = 4096
 
 
@@ -17,6 +19,21 @@ class ReadRepair(StrEnum):
 
     OFF = "off"
     ASYNC = "async"  # it sends them what they lack, after the client has its answer
+
+
+class Quorum(StrEnum):
+    """Who may count."""
+
+    STRICT = "strict"  # primaries only: the N nodes that hold the key
+    SLOPPY = "sloppy"  # the first N healthy nodes: others stand in for dead primaries
+
+
+class Hints(StrEnum):
+    """What is kept of a write for a primary that has missed it."""
+
+    OFF = "off"
+    BUFFERED = "buffered"  # written to the disk now and then: a crash forgets the latest
+    DURABLE = "durable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +45,9 @@ class DynamoSettings:
     n: int = 3  # replicas of each key, 1 to the number of members
     r: int = 2  # replicas whose answers a read waits for, unless the request says otherwise
     w: int = 2  # replicas that must hold a write before it is acknowledged, likewise
+    pr: int = 0  # of these R, so many must be primaries; 0 asks for none
+    pw: int = 0  # of these W, likewise
+    quorum: Quorum = Quorum.STRICT
     partitions: int = 64  # of the ring; at least one per member
     versions: Versions = Versions.DVV
     read_repair: ReadRepair = ReadRepair.ASYNC
@@ -37,15 +57,27 @@ class DynamoSettings:
     write_timeout_ns: int = 500 * MILLISECOND_NS
     anti_entropy_ns: int = 2_000 * MILLISECOND_NS  # between exchanges with one peer each; 0: none
     anti_entropy_bytes_per_s: int = 1024 * 1024  # what a node may send for it
+    hints: Hints = Hints.DURABLE
+    hint_flush_ns: int = 10 * SECOND_NS  # buffered: how often they are written (Cassandra: 10 s)
+    hint_window_ns: int = 3 * HOUR_NS  # no new hint while an older one has waited for longer
+    hint_expiry_ns: int = 24 * HOUR_NS  # a hint that waited for so long is dropped
+    hints_max: int = 100_000  # per target: keys that wait
+    hint_bytes_per_s: int = 1024 * 1024  # to one target from all nodes together; 0: no limit
+    pending_max: int = 10_000  # open questions; background work stops at a quarter of it
     siblings_max: int = 100  # a write that would leave more of a key is refused (Riak: 100)
 
     def problems(self, members: int) -> Iterator[str]:
         """Yield what does not fit together, or does not fit a cluster of ``members`` nodes."""
         if not 1 <= self.n <= members:
             yield f"n is {self.n}, expected 1 to {members}, the number of members"
-        for name, count in (("r", self.r), ("w", self.w)):
-            if not 1 <= count <= self.n:
-                yield f"{name} is {count}, expected 1 to n = {self.n}"
+        for name, count, least in (
+            ("r", self.r, 1),
+            ("w", self.w, 1),
+            ("pr", self.pr, 0),
+            ("pw", self.pw, 0),
+        ):
+            if not least <= count <= self.n:
+                yield f"{name} is {count}, expected {least} to n = {self.n}"
         if not members <= self.partitions <= PARTITIONS_MAX:
             yield (
                 f"partitions is {self.partitions}, expected {members}, the number of members, "
@@ -54,10 +86,24 @@ class DynamoSettings:
         for name, word, words in (
             ("versions", self.versions, list(Versions)),
             ("read_repair", self.read_repair, list(ReadRepair)),
+            ("quorum", self.quorum, list(Quorum)),
+            ("hints", self.hints, list(Hints)),
         ):
             if word not in words:
                 yield f"{name} is {word!r}, expected one of {', '.join(words)}"
-        for name in ("heartbeat", "read_timeout", "write_timeout"):
+        if self.quorum == Quorum.SLOPPY and self.hints == Hints.OFF:
+            yield "quorum is sloppy and hints are off, expected hints for who stands in to keep"
+        for name, count, least in (
+            ("hints_max", self.hints_max, 1),
+            ("hint_bytes_per_s", self.hint_bytes_per_s, 0),
+            ("pending_max", self.pending_max, 100),
+        ):
+            if count < least:
+                yield f"{name} is {count}, expected at least {least}"
+        for name in (
+            *("heartbeat", "read_timeout", "write_timeout"),
+            *("hint_flush", "hint_window", "hint_expiry"),
+        ):
             value_ns = getattr(self, f"{name}_ns")
             if value_ns < MILLISECOND_NS:
                 yield f"{name} is {value_ns} ns, expected at least 1 ms"
@@ -89,10 +135,20 @@ def promise(settings: DynamoSettings) -> str:
             "concurrent writes are kept as siblings, so no acknowledged write is lost while fewer "
             f"than W={w} disks are"
         )
-    if r + w > n:
+    overlap, counted = r + w, f"R={r} + W={w}"
+    if settings.quorum == Quorum.SLOPPY:
+        conflict += ", those that stand in for dead primaries included"
+        overlap = settings.pr + settings.pw
+        counted = f"PR={settings.pr} + PW={settings.pw}"
+    if overlap > n:
         seen = "or one that wins over it" if settings.versions == Versions.LWW else "or a successor"
         return (
-            f"A read sees every write acknowledged before it {seen} (R={r} + W={w} > N={n}), but a "
+            f"A read sees every write acknowledged before it {seen} ({counted} > N={n}), but a "
             f"write that failed or is under way may be seen and then unseen; {conflict}."
+        )
+    if settings.quorum == Quorum.SLOPPY:
+        return (
+            f"A read may return stale values: of the R={r} and W={w} nodes that answer some may "
+            f"stand in for primaries; {conflict}."
         )
     return f"A read may return stale values (R={r} + W={w} <= N={n}); {conflict}."

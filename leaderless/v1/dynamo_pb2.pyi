@@ -250,20 +250,24 @@ class Store(_message.Message):
     NUMBER_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     SIBLINGS_FIELD_NUMBER: _builtins.int
+    HINT_FOR_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     key: _builtins.str
     siblings: _builtins.bytes
     """a Siblings: as it arrives it can be written to the disk"""
+    hint_for: _builtins.str
+    """the primary that the receiver stands in for (§4.6); empty: it is one"""
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
         key: _builtins.str = ...,
         siblings: _builtins.bytes = ...,
+        hint_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "number", b"number", "siblings", b"siblings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint_for", b"hint_for", "key", b"key", "number", b"number", "siblings", b"siblings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -277,17 +281,21 @@ class Load(_message.Message):
 
     NUMBER_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     key: _builtins.str
+    digest: _builtins.bool
+    """its digest will do"""
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
         key: _builtins.str = ...,
+        digest: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "number", b"number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "key", b"key", "number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,22 +307,49 @@ class Loaded(_message.Message):
 
     NUMBER_FIELD_NUMBER: _builtins.int
     SIBLINGS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     siblings: _builtins.bytes
     """a Siblings; empty: nothing"""
+    digest: _builtins.bytes
+    """in place of `siblings`, if that was asked for"""
     def __init__(
         self,
         *,
         number: _builtins.int = ...,
         siblings: _builtins.bytes = ...,
+        digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "siblings", b"siblings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "number", b"number", "siblings", b"siblings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Loaded: _TypeAlias = Loaded  # noqa: Y015
+
+@_typing.final
+class Hint(_message.Message):
+    """A key that a target has missed a write of; in the space "hints" under target, NUL, key. What the
+    target is sent is what this node holds of the key by then.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORED_WALL_NS_FIELD_NUMBER: _builtins.int
+    stored_wall_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        stored_wall_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stored_wall_ns", b"stored_wall_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hint: _TypeAlias = Hint  # noqa: Y015
 
 @_typing.final
 class Repaired(_message.Message):

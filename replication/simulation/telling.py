@@ -73,6 +73,28 @@ def _event_words(event: NodeEvent) -> str | None:
             writes = ", ".join(fields["write_ids"]) or "no writes"
             keys = ", ".join(fields["keys"])
             return f"is brought {keys} by anti-entropy with {fields['peer']}: it lacked {writes}"
+    return _handoff_words(event.name, fields)
+
+
+def _handoff_words(name: str, fields: dict[str, Any]) -> str | None:
+    match name:
+        case "hint_stored":
+            how = "stands in for" if fields["stand_in"] else "keeps a hint for"
+            return f"{how} {fields['target']}: {fields['key']}"
+        case "hints_delivered":
+            return f"hands {fields['hints']} hints over to {fields['target']}"
+        case "hint_expired":
+            return f"gives up the hint of {fields['key']} for {fields['target']}"
+        case "hint_refused":
+            return f"takes no hint of {fields['key']} for {fields['target']}: {fields['reason']}"
+        case "siblings_excessive" if fields["refused"]:
+            return f"refuses a write of {fields['key']}: it has {fields['siblings']} siblings"
+        case "siblings_excessive":
+            return f"warns that {fields['key']} has {fields['siblings']} siblings"
+        case "tombstone_purged":
+            return f"forgets the deleted {fields['key']}"
+        case "delete_undone":
+            return f"takes {fields['version']['write_id']} of the deleted {fields['key']} for new"
     return None
 
 

@@ -25,47 +25,61 @@ _sym_db = _symbol_database.Default()
 from replication.v1 import storage_pb2 as replication_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areplication/v1/event.proto\x12\x0ereplication.v1\x1a\x1creplication/v1/storage.proto\"\x89\x07\n\x05\x45vent\x12\x14\n\x0cmonotonic_ns\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x33\n\x0cnode_started\x18\x03 \x01(\x0b\x32\x1b.replication.v1.NodeStartedH\x00\x12\x33\n\x0crole_changed\x18\x04 \x01(\x0b\x32\x1b.replication.v1.RoleChangedH\x00\x12;\n\x10\x65lection_started\x18\x05 \x01(\x0b\x32\x1f.replication.v1.ElectionStartedH\x00\x12-\n\tvote_cast\x18\x06 \x01(\x0b\x32\x18.replication.v1.VoteCastH\x00\x12\x35\n\rlog_truncated\x18\x07 \x01(\x0b\x32\x1c.replication.v1.LogTruncatedH\x00\x12\x37\n\x0epeer_suspected\x18\x08 \x01(\x0b\x32\x1d.replication.v1.PeerSuspectedH\x00\x12\x33\n\x0cpeer_trusted\x18\t \x01(\x0b\x32\x1b.replication.v1.PeerTrustedH\x00\x12;\n\x10siblings_created\x18\n \x01(\x0b\x32\x1f.replication.v1.SiblingsCreatedH\x00\x12=\n\x11siblings_resolved\x18\x0b \x01(\x0b\x32 .replication.v1.SiblingsResolvedH\x00\x12\x39\n\x0fversion_dropped\x18\x0c \x01(\x0b\x32\x1e.replication.v1.VersionDroppedH\x00\x12\x35\n\rread_repaired\x18\r \x01(\x0b\x32\x1c.replication.v1.ReadRepairedH\x00\x12@\n\x13link_faults_changed\x18\x0e \x01(\x0b\x32!.replication.v1.LinkFaultsChangedH\x00\x12\x35\n\rnode_stopping\x18\x0f \x01(\x0b\x32\x1c.replication.v1.NodeStoppingH\x00\x12\x39\n\x0franges_compared\x18< \x01(\x0b\x32\x1e.replication.v1.RangesComparedH\x00\x12\x37\n\x0ereplica_synced\x18= \x01(\x0b\x32\x1d.replication.v1.ReplicaSyncedH\x00\x42\x06\n\x04kind\"I\n\x0bNodeStarted\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x19\n\x11recovered_records\x18\x02 \x01(\x04\x12\x12\n\ntorn_bytes\x18\x03 \x01(\x04\"\x1e\n\x0cNodeStopping\x12\x0e\n\x06reason\x18\x01 \x01(\t\"O\n\x0bRoleChanged\x12\"\n\x04role\x18\x01 \x01(\x0e\x32\x14.replication.v1.Role\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0e\n\x06leader\x18\x03 \x01(\t\"E\n\x0f\x45lectionStarted\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\x12\x12\n\nsilence_ns\x18\x03 \x01(\x03\"N\n\x08VoteCast\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x11\n\tcandidate\x18\x02 \x01(\t\x12\x0f\n\x07granted\x18\x03 \x01(\x08\x12\x10\n\x08pre_vote\x18\x04 \x01(\x08\"_\n\x0cLogTruncated\x12\x12\n\nfrom_index\x18\x01 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x04\x12*\n\twrite_ids\x18\x03 \x03(\x0b\x32\x17.replication.v1.WriteId\"1\n\rPeerSuspected\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x12\n\nsilence_ns\x18\x02 \x01(\x03\"\x1b\n\x0bPeerTrusted\x12\x0c\n\x04peer\x18\x01 \x01(\t\"I\n\x0fSiblingsCreated\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x08versions\x18\x02 \x03(\x0b\x32\x17.replication.v1.Version\"w\n\x10SiblingsResolved\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x0bresolved_by\x18\x02 \x01(\x0b\x32\x17.replication.v1.WriteId\x12(\n\x07\x64ropped\x18\x03 \x03(\x0b\x32\x17.replication.v1.Version\"p\n\x0eVersionDropped\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x07\x64ropped\x18\x02 \x01(\x0b\x32\x17.replication.v1.Version\x12\'\n\x06winner\x18\x03 \x01(\x0b\x32\x17.replication.v1.Version\"X\n\x0cReadRepaired\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12*\n\twrite_ids\x18\x03 \x03(\x0b\x32\x17.replication.v1.WriteId\">\n\x11LinkFaultsChanged\x12)\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x19.replication.v1.LinkFault\"\xa7\x01\n\tLinkFault\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0f\n\x07inbound\x18\x02 \x01(\x08\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65lay_ns\x18\x04 \x01(\x03\x12\x11\n\tjitter_ns\x18\x05 \x01(\x03\x12\x11\n\tduplicate\x18\x06 \x01(\x01\x12\x0f\n\x07reorder\x18\x07 \x01(\x01\x12\x0f\n\x07hold_ns\x18\x08 \x01(\x03\x12\x13\n\x0b\x62ytes_per_s\x18\t \x01(\x04\"\x83\x01\n\x0eRangesCompared\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0e\n\x06ranges\x18\x02 \x01(\r\x12\x11\n\tdiffering\x18\x03 \x01(\r\x12\x14\n\x0ckeys_doubted\x18\x04 \x01(\r\x12\x16\n\x0ekeys_differing\x18\x05 \x01(\r\x12\x12\n\nbytes_sent\x18\x06 \x01(\x04\"p\n\rReplicaSynced\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12*\n\twrite_ids\x18\x03 \x03(\x0b\x32\x17.replication.v1.WriteId\x12\x17\n\x0f\x62ytes_differing\x18\x04 \x01(\x04*\x90\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x16\n\x12ROLE_PRE_CANDIDATE\x10\x02\x12\x12\n\x0eROLE_CANDIDATE\x10\x03\x12\x0f\n\x0bROLE_LEADER\x10\x04\x12\x10\n\x0cROLE_LEARNER\x10\x05\x12\x10\n\x0cROLE_REPLICA\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1areplication/v1/event.proto\x12\x0ereplication.v1\x1a\x1creplication/v1/storage.proto\"\x96\n\n\x05\x45vent\x12\x14\n\x0cmonotonic_ns\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x33\n\x0cnode_started\x18\x03 \x01(\x0b\x32\x1b.replication.v1.NodeStartedH\x00\x12\x33\n\x0crole_changed\x18\x04 \x01(\x0b\x32\x1b.replication.v1.RoleChangedH\x00\x12;\n\x10\x65lection_started\x18\x05 \x01(\x0b\x32\x1f.replication.v1.ElectionStartedH\x00\x12-\n\tvote_cast\x18\x06 \x01(\x0b\x32\x18.replication.v1.VoteCastH\x00\x12\x35\n\rlog_truncated\x18\x07 \x01(\x0b\x32\x1c.replication.v1.LogTruncatedH\x00\x12\x37\n\x0epeer_suspected\x18\x08 \x01(\x0b\x32\x1d.replication.v1.PeerSuspectedH\x00\x12\x33\n\x0cpeer_trusted\x18\t \x01(\x0b\x32\x1b.replication.v1.PeerTrustedH\x00\x12;\n\x10siblings_created\x18\n \x01(\x0b\x32\x1f.replication.v1.SiblingsCreatedH\x00\x12=\n\x11siblings_resolved\x18\x0b \x01(\x0b\x32 .replication.v1.SiblingsResolvedH\x00\x12\x39\n\x0fversion_dropped\x18\x0c \x01(\x0b\x32\x1e.replication.v1.VersionDroppedH\x00\x12\x35\n\rread_repaired\x18\r \x01(\x0b\x32\x1c.replication.v1.ReadRepairedH\x00\x12@\n\x13link_faults_changed\x18\x0e \x01(\x0b\x32!.replication.v1.LinkFaultsChangedH\x00\x12\x35\n\rnode_stopping\x18\x0f \x01(\x0b\x32\x1c.replication.v1.NodeStoppingH\x00\x12\x39\n\x0franges_compared\x18< \x01(\x0b\x32\x1e.replication.v1.RangesComparedH\x00\x12\x37\n\x0ereplica_synced\x18= \x01(\x0b\x32\x1d.replication.v1.ReplicaSyncedH\x00\x12\x31\n\x0bhint_stored\x18) \x01(\x0b\x32\x1a.replication.v1.HintStoredH\x00\x12\x39\n\x0fhints_delivered\x18* \x01(\x0b\x32\x1e.replication.v1.HintsDeliveredH\x00\x12\x33\n\x0chint_expired\x18+ \x01(\x0b\x32\x1b.replication.v1.HintExpiredH\x00\x12\x33\n\x0chint_refused\x18, \x01(\x0b\x32\x1b.replication.v1.HintRefusedH\x00\x12?\n\x12siblings_excessive\x18- \x01(\x0b\x32!.replication.v1.SiblingsExcessiveH\x00\x12;\n\x10tombstone_purged\x18. \x01(\x0b\x32\x1f.replication.v1.TombstonePurgedH\x00\x12\x35\n\rdelete_undone\x18/ \x01(\x0b\x32\x1c.replication.v1.DeleteUndoneH\x00\x42\x06\n\x04kind\"I\n\x0bNodeStarted\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x19\n\x11recovered_records\x18\x02 \x01(\x04\x12\x12\n\ntorn_bytes\x18\x03 \x01(\x04\"\x1e\n\x0cNodeStopping\x12\x0e\n\x06reason\x18\x01 \x01(\t\"O\n\x0bRoleChanged\x12\"\n\x04role\x18\x01 \x01(\x0e\x32\x14.replication.v1.Role\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x0e\n\x06leader\x18\x03 \x01(\t\"E\n\x0f\x45lectionStarted\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\x12\x12\n\nsilence_ns\x18\x03 \x01(\x03\"N\n\x08VoteCast\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x11\n\tcandidate\x18\x02 \x01(\t\x12\x0f\n\x07granted\x18\x03 \x01(\x08\x12\x10\n\x08pre_vote\x18\x04 \x01(\x08\"_\n\x0cLogTruncated\x12\x12\n\nfrom_index\x18\x01 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x02 \x01(\x04\x12*\n\twrite_ids\x18\x03 \x03(\x0b\x32\x17.replication.v1.WriteId\"1\n\rPeerSuspected\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x12\n\nsilence_ns\x18\x02 \x01(\x03\"\x1b\n\x0bPeerTrusted\x12\x0c\n\x04peer\x18\x01 \x01(\t\"I\n\x0fSiblingsCreated\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x08versions\x18\x02 \x03(\x0b\x32\x17.replication.v1.Version\"w\n\x10SiblingsResolved\x12\x0b\n\x03key\x18\x01 \x01(\t\x12,\n\x0bresolved_by\x18\x02 \x01(\x0b\x32\x17.replication.v1.WriteId\x12(\n\x07\x64ropped\x18\x03 \x03(\x0b\x32\x17.replication.v1.Version\"p\n\x0eVersionDropped\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x07\x64ropped\x18\x02 \x01(\x0b\x32\x17.replication.v1.Version\x12\'\n\x06winner\x18\x03 \x01(\x0b\x32\x17.replication.v1.Version\"X\n\x0cReadRepaired\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07replica\x18\x02 \x01(\t\x12*\n\twrite_ids\x18\x03 \x03(\x0b\x32\x17.replication.v1.WriteId\";\n\nHintStored\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x10\n\x08stand_in\x18\x03 \x01(\x08\">\n\x0eHintsDelivered\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\r\n\x05hints\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x04\":\n\x0bHintExpired\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0e\n\x06\x61ge_ns\x18\x03 \x01(\x03\":\n\x0bHintRefused\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"C\n\x11SiblingsExcessive\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08siblings\x18\x02 \x01(\x04\x12\x0f\n\x07refused\x18\x03 \x01(\x08\"J\n\x0fTombstonePurged\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\twrite_ids\x18\x02 \x03(\x0b\x32\x17.replication.v1.WriteId\"E\n\x0c\x44\x65leteUndone\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x07version\x18\x02 \x01(\x0b\x32\x17.replication.v1.Version\">\n\x11LinkFaultsChanged\x12)\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x19.replication.v1.LinkFault\"\xa7\x01\n\tLinkFault\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0f\n\x07inbound\x18\x02 \x01(\x08\x12\x0c\n\x04loss\x18\x03 \x01(\x01\x12\x10\n\x08\x64\x65lay_ns\x18\x04 \x01(\x03\x12\x11\n\tjitter_ns\x18\x05 \x01(\x03\x12\x11\n\tduplicate\x18\x06 \x01(\x01\x12\x0f\n\x07reorder\x18\x07 \x01(\x01\x12\x0f\n\x07hold_ns\x18\x08 \x01(\x03\x12\x13\n\x0b\x62ytes_per_s\x18\t \x01(\x04\"\x83\x01\n\x0eRangesCompared\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0e\n\x06ranges\x18\x02 \x01(\r\x12\x11\n\tdiffering\x18\x03 \x01(\r\x12\x14\n\x0ckeys_doubted\x18\x04 \x01(\r\x12\x16\n\x0ekeys_differing\x18\x05 \x01(\r\x12\x12\n\nbytes_sent\x18\x06 \x01(\x04\"p\n\rReplicaSynced\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x0c\n\x04keys\x18\x02 \x03(\t\x12*\n\twrite_ids\x18\x03 \x03(\x0b\x32\x17.replication.v1.WriteId\x12\x17\n\x0f\x62ytes_differing\x18\x04 \x01(\x04*\x90\x01\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\x11\n\rROLE_FOLLOWER\x10\x01\x12\x16\n\x12ROLE_PRE_CANDIDATE\x10\x02\x12\x12\n\x0eROLE_CANDIDATE\x10\x03\x12\x0f\n\x0bROLE_LEADER\x10\x04\x12\x10\n\x0cROLE_LEARNER\x10\x05\x12\x10\n\x0cROLE_REPLICA\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'replication.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROLE']._serialized_start=2383
-  _globals['_ROLE']._serialized_end=2527
+  _globals['_ROLE']._serialized_start=3241
+  _globals['_ROLE']._serialized_end=3385
   _globals['_EVENT']._serialized_start=77
-  _globals['_EVENT']._serialized_end=982
-  _globals['_NODESTARTED']._serialized_start=984
-  _globals['_NODESTARTED']._serialized_end=1057
-  _globals['_NODESTOPPING']._serialized_start=1059
-  _globals['_NODESTOPPING']._serialized_end=1089
-  _globals['_ROLECHANGED']._serialized_start=1091
-  _globals['_ROLECHANGED']._serialized_end=1170
-  _globals['_ELECTIONSTARTED']._serialized_start=1172
-  _globals['_ELECTIONSTARTED']._serialized_end=1241
-  _globals['_VOTECAST']._serialized_start=1243
-  _globals['_VOTECAST']._serialized_end=1321
-  _globals['_LOGTRUNCATED']._serialized_start=1323
-  _globals['_LOGTRUNCATED']._serialized_end=1418
-  _globals['_PEERSUSPECTED']._serialized_start=1420
-  _globals['_PEERSUSPECTED']._serialized_end=1469
-  _globals['_PEERTRUSTED']._serialized_start=1471
-  _globals['_PEERTRUSTED']._serialized_end=1498
-  _globals['_SIBLINGSCREATED']._serialized_start=1500
-  _globals['_SIBLINGSCREATED']._serialized_end=1573
-  _globals['_SIBLINGSRESOLVED']._serialized_start=1575
-  _globals['_SIBLINGSRESOLVED']._serialized_end=1694
-  _globals['_VERSIONDROPPED']._serialized_start=1696
-  _globals['_VERSIONDROPPED']._serialized_end=1808
-  _globals['_READREPAIRED']._serialized_start=1810
-  _globals['_READREPAIRED']._serialized_end=1898
-  _globals['_LINKFAULTSCHANGED']._serialized_start=1900
-  _globals['_LINKFAULTSCHANGED']._serialized_end=1962
-  _globals['_LINKFAULT']._serialized_start=1965
-  _globals['_LINKFAULT']._serialized_end=2132
-  _globals['_RANGESCOMPARED']._serialized_start=2135
-  _globals['_RANGESCOMPARED']._serialized_end=2266
-  _globals['_REPLICASYNCED']._serialized_start=2268
-  _globals['_REPLICASYNCED']._serialized_end=2380
+  _globals['_EVENT']._serialized_end=1379
+  _globals['_NODESTARTED']._serialized_start=1381
+  _globals['_NODESTARTED']._serialized_end=1454
+  _globals['_NODESTOPPING']._serialized_start=1456
+  _globals['_NODESTOPPING']._serialized_end=1486
+  _globals['_ROLECHANGED']._serialized_start=1488
+  _globals['_ROLECHANGED']._serialized_end=1567
+  _globals['_ELECTIONSTARTED']._serialized_start=1569
+  _globals['_ELECTIONSTARTED']._serialized_end=1638
+  _globals['_VOTECAST']._serialized_start=1640
+  _globals['_VOTECAST']._serialized_end=1718
+  _globals['_LOGTRUNCATED']._serialized_start=1720
+  _globals['_LOGTRUNCATED']._serialized_end=1815
+  _globals['_PEERSUSPECTED']._serialized_start=1817
+  _globals['_PEERSUSPECTED']._serialized_end=1866
+  _globals['_PEERTRUSTED']._serialized_start=1868
+  _globals['_PEERTRUSTED']._serialized_end=1895
+  _globals['_SIBLINGSCREATED']._serialized_start=1897
+  _globals['_SIBLINGSCREATED']._serialized_end=1970
+  _globals['_SIBLINGSRESOLVED']._serialized_start=1972
+  _globals['_SIBLINGSRESOLVED']._serialized_end=2091
+  _globals['_VERSIONDROPPED']._serialized_start=2093
+  _globals['_VERSIONDROPPED']._serialized_end=2205
+  _globals['_READREPAIRED']._serialized_start=2207
+  _globals['_READREPAIRED']._serialized_end=2295
+  _globals['_HINTSTORED']._serialized_start=2297
+  _globals['_HINTSTORED']._serialized_end=2356
+  _globals['_HINTSDELIVERED']._serialized_start=2358
+  _globals['_HINTSDELIVERED']._serialized_end=2420
+  _globals['_HINTEXPIRED']._serialized_start=2422
+  _globals['_HINTEXPIRED']._serialized_end=2480
+  _globals['_HINTREFUSED']._serialized_start=2482
+  _globals['_HINTREFUSED']._serialized_end=2540
+  _globals['_SIBLINGSEXCESSIVE']._serialized_start=2542
+  _globals['_SIBLINGSEXCESSIVE']._serialized_end=2609
+  _globals['_TOMBSTONEPURGED']._serialized_start=2611
+  _globals['_TOMBSTONEPURGED']._serialized_end=2685
+  _globals['_DELETEUNDONE']._serialized_start=2687
+  _globals['_DELETEUNDONE']._serialized_end=2756
+  _globals['_LINKFAULTSCHANGED']._serialized_start=2758
+  _globals['_LINKFAULTSCHANGED']._serialized_end=2820
+  _globals['_LINKFAULT']._serialized_start=2823
+  _globals['_LINKFAULT']._serialized_end=2990
+  _globals['_RANGESCOMPARED']._serialized_start=2993
+  _globals['_RANGESCOMPARED']._serialized_end=3124
+  _globals['_REPLICASYNCED']._serialized_start=3126
+  _globals['_REPLICASYNCED']._serialized_end=3238
 # @@protoc_insertion_point(module_scope)

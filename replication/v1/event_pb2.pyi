@@ -68,6 +68,13 @@ class Event(_message.Message):
     NODE_STOPPING_FIELD_NUMBER: _builtins.int
     RANGES_COMPARED_FIELD_NUMBER: _builtins.int
     REPLICA_SYNCED_FIELD_NUMBER: _builtins.int
+    HINT_STORED_FIELD_NUMBER: _builtins.int
+    HINTS_DELIVERED_FIELD_NUMBER: _builtins.int
+    HINT_EXPIRED_FIELD_NUMBER: _builtins.int
+    HINT_REFUSED_FIELD_NUMBER: _builtins.int
+    SIBLINGS_EXCESSIVE_FIELD_NUMBER: _builtins.int
+    TOMBSTONE_PURGED_FIELD_NUMBER: _builtins.int
+    DELETE_UNDONE_FIELD_NUMBER: _builtins.int
     monotonic_ns: _builtins.int
     """of the node's clock; on one machine all nodes share it"""
     node: _builtins.str
@@ -101,6 +108,20 @@ class Event(_message.Message):
     def ranges_compared(self) -> Global___RangesCompared: ...
     @_builtins.property
     def replica_synced(self) -> Global___ReplicaSynced: ...
+    @_builtins.property
+    def hint_stored(self) -> Global___HintStored: ...
+    @_builtins.property
+    def hints_delivered(self) -> Global___HintsDelivered: ...
+    @_builtins.property
+    def hint_expired(self) -> Global___HintExpired: ...
+    @_builtins.property
+    def hint_refused(self) -> Global___HintRefused: ...
+    @_builtins.property
+    def siblings_excessive(self) -> Global___SiblingsExcessive: ...
+    @_builtins.property
+    def tombstone_purged(self) -> Global___TombstonePurged: ...
+    @_builtins.property
+    def delete_undone(self) -> Global___DeleteUndone: ...
     def __init__(
         self,
         *,
@@ -121,12 +142,19 @@ class Event(_message.Message):
         node_stopping: Global___NodeStopping | None = ...,
         ranges_compared: Global___RangesCompared | None = ...,
         replica_synced: Global___ReplicaSynced | None = ...,
+        hint_stored: Global___HintStored | None = ...,
+        hints_delivered: Global___HintsDelivered | None = ...,
+        hint_expired: Global___HintExpired | None = ...,
+        hint_refused: Global___HintRefused | None = ...,
+        siblings_excessive: Global___SiblingsExcessive | None = ...,
+        tombstone_purged: Global___TombstonePurged | None = ...,
+        delete_undone: Global___DeleteUndone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["election_started", b"election_started", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_resolved", b"siblings_resolved", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["election_started", b"election_started", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_resolved", b"siblings_resolved", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "ranges_compared", "replica_synced"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -449,6 +477,199 @@ class ReadRepaired(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadRepaired: _TypeAlias = ReadRepaired  # noqa: Y015
+
+@_typing.final
+class HintStored(_message.Message):
+    """A write of `key` that `target` has missed waits here until it is heard again. Told when the key
+    begins to wait; further writes of it join the same hint.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    STAND_IN_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    target: _builtins.str
+    stand_in: _builtins.bool
+    """this node is no primary of the key: it holds the write for `target`"""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        target: _builtins.str = ...,
+        stand_in: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "stand_in", b"stand_in", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HintStored: _TypeAlias = HintStored  # noqa: Y015
+
+@_typing.final
+class HintsDelivered(_message.Message):
+    """The target has acknowledged what it was sent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    HINTS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    hints: _builtins.int
+    bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        hints: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "hints", b"hints", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HintsDelivered: _TypeAlias = HintsDelivered  # noqa: Y015
+
+@_typing.final
+class HintExpired(_message.Message):
+    """A hint was given up undelivered: only repair can help the target now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    AGE_NS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    target: _builtins.str
+    age_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        target: _builtins.str = ...,
+        age_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ns", b"age_ns", "key", b"key", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HintExpired: _TypeAlias = HintExpired  # noqa: Y015
+
+@_typing.final
+class HintRefused(_message.Message):
+    """No hint was stored although the target missed a write."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    target: _builtins.str
+    reason: _builtins.str
+    """"window" or "full" """
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        target: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "reason", b"reason", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HintRefused: _TypeAlias = HintRefused  # noqa: Y015
+
+@_typing.final
+class SiblingsExcessive(_message.Message):
+    """A key has more siblings than the warning level, or a write was refused since it has the most."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SIBLINGS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    siblings: _builtins.int
+    refused: _builtins.bool
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        siblings: _builtins.int = ...,
+        refused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "refused", b"refused", "siblings", b"siblings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SiblingsExcessive: _TypeAlias = SiblingsExcessive  # noqa: Y015
+
+@_typing.final
+class TombstonePurged(_message.Message):
+    """The replica has forgotten a deleted key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    WRITE_IDS_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def write_ids(self) -> _containers.RepeatedCompositeFieldContainer[_storage_pb2.WriteId]:
+        """of the deletes"""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        write_ids: _abc.Iterable[_storage_pb2.WriteId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "write_ids", b"write_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TombstonePurged: _TypeAlias = TombstonePurged  # noqa: Y015
+
+@_typing.final
+class DeleteUndone(_message.Message):
+    """A version came back that a purged tombstone had superseded (a zombie)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def version(self) -> _storage_pb2.Version:
+        """without its value"""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        version: _storage_pb2.Version | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteUndone: _TypeAlias = DeleteUndone  # noqa: Y015
 
 @_typing.final
 class LinkFaultsChanged(_message.Message):

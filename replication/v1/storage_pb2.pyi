@@ -221,20 +221,24 @@ class GetRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     R_FIELD_NUMBER: _builtins.int
+    PR_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     consistency: Global___Consistency.ValueType
     r: _builtins.int
     """leaderless: replicas to wait for, 1 to N; 0 = as `consistency` says"""
+    pr: _builtins.int
+    """leaderless: how many of them must be primaries; 0 = as the cluster is set"""
     def __init__(
         self,
         *,
         key: _builtins.str = ...,
         consistency: Global___Consistency.ValueType = ...,
         r: _builtins.int = ...,
+        pr: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "key", b"key", "r", b"r"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "key", b"key", "pr", b"pr", "r", b"r"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -282,6 +286,7 @@ class PutRequest(_message.Message):
     WRITE_ID_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     W_FIELD_NUMBER: _builtins.int
+    PW_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     value: _builtins.bytes
     context: _builtins.bytes
@@ -289,6 +294,8 @@ class PutRequest(_message.Message):
     consistency: Global___Consistency.ValueType
     w: _builtins.int
     """leaderless: replicas to wait for, 1 to N; 0 = as `consistency` says"""
+    pw: _builtins.int
+    """leaderless: how many of them must be primaries; 0 = as the cluster is set"""
     @_builtins.property
     def write_id(self) -> Global___WriteId:
         """required"""
@@ -302,10 +309,11 @@ class PutRequest(_message.Message):
         write_id: Global___WriteId | None = ...,
         consistency: Global___Consistency.ValueType = ...,
         w: _builtins.int = ...,
+        pw: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["write_id", b"write_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "context", b"context", "key", b"key", "value", b"value", "w", b"w", "write_id", b"write_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "context", b"context", "key", b"key", "pw", b"pw", "value", b"value", "w", b"w", "write_id", b"write_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -350,10 +358,12 @@ class DeleteRequest(_message.Message):
     WRITE_ID_FIELD_NUMBER: _builtins.int
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     W_FIELD_NUMBER: _builtins.int
+    PW_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     context: _builtins.bytes
     consistency: Global___Consistency.ValueType
     w: _builtins.int
+    pw: _builtins.int
     @_builtins.property
     def write_id(self) -> Global___WriteId: ...
     def __init__(
@@ -364,10 +374,11 @@ class DeleteRequest(_message.Message):
         write_id: Global___WriteId | None = ...,
         consistency: Global___Consistency.ValueType = ...,
         w: _builtins.int = ...,
+        pw: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["write_id", b"write_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "context", b"context", "key", b"key", "w", b"w", "write_id", b"write_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "context", b"context", "key", b"key", "pw", b"pw", "w", b"w", "write_id", b"write_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 
 from leaderless.dynamo import DynamoCore, backend
 from leaderless.dynamo.pending import PendingTable
-from leaderless.dynamo.quorum import AcceptedWrite, Pending, PendingWrite, WriteBody
+from leaderless.dynamo.quorum import AcceptedWrite, Need, Pending, PendingWrite, WriteBody
 from leaderless.dynamo.versions import EMPTY, LastWriteWins, Siblings, decode, single_write
 from leaderless.v1 import dynamo_pb2
 from replication.protocol import Effect, Instant, NodeId, Persist, Saved, Send
@@ -19,7 +19,7 @@ from replication.protocol import Effect, Instant, NodeId, Persist, Saved, Send
 class _HastyTable(PendingTable):
     def add(self, item: Pending, deadline_ns: int) -> int:
         if isinstance(item, PendingWrite):
-            item.needed = 1
+            item.need = Need(1, 0)
         return super().add(item, deadline_ns)
 
 
@@ -78,8 +78,8 @@ class ReusesDots(DynamoCore):
 
     def start(self, now: Instant, saved: Saved) -> list[Effect]:
         effects = super().start(now, saved)
-        coordinator, honest = self._coordinator, self._coordinator._new_version
-        coordinator._new_version = (  # type: ignore[method-assign]
+        writes, honest = self._coordinator.writes, self._coordinator.writes._new_version
+        writes._new_version = (  # type: ignore[method-assign]
             lambda now, body, held, context: honest(now, body, EMPTY, context)
         )
         return effects
@@ -98,16 +98,16 @@ class ContextCoversTheUnread(DynamoCore):
 
     def start(self, now: Instant, saved: Saved) -> list[Effect]:
         effects = super().start(now, saved)
-        coordinator, honest = self._coordinator, self._coordinator._accept
+        writes, honest = self._coordinator.writes, self._coordinator.writes._accept
 
-        def accept(now: Instant, body: WriteBody) -> AcceptedWrite:
-            write = honest(now, body)
+        def accept(now: Instant, body: WriteBody, *, stand_in: bool) -> AcceptedWrite:
+            write = honest(now, body, stand_in=stand_in)
             known = self._node.replica.siblings(body.key).vector
             version = write.siblings.versions[write.dot]
             write.siblings = single_write(version, known.join(write.siblings.vector))
             return write
 
-        coordinator._accept = accept  # type: ignore[method-assign]
+        writes._accept = accept  # type: ignore[method-assign]
         return effects
 
 

@@ -45,8 +45,14 @@ class Disk:
 
     def apply(self, persist: Persist) -> None:
         for write in persist.writes:
-            assert not isinstance(write, Erase), "a Dynamo node erases nothing"
-            self.spaces.setdefault(write.space, {})[write.key] = write.value
+            space = self.spaces.setdefault(write.space, {})
+            if isinstance(write, Erase):
+                for key in [
+                    key for key in space if write.start <= key < (write.end or key + b"\0")
+                ]:
+                    del space[key]
+            else:
+                space[write.key] = write.value
 
 
 def write_id(name: str) -> storage_pb2.WriteId:

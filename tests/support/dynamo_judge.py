@@ -12,9 +12,9 @@ from itertools import combinations
 
 from google.protobuf.message import Message
 
-from leaderless.dynamo import DynamoSettings, Versions
+from leaderless.dynamo import DynamoSettings, Quorum, Versions
 from leaderless.dynamo.context import decode_context
-from leaderless.dynamo.vector import VersionVector
+from leaderless.dynamo.vector import NOTHING, VersionVector
 from leaderless.dynamo.versions import EMPTY, Dot, Siblings, Version, decode, versioning
 from leaderless.v1 import dynamo_pb2
 from replication.protocol import Erase, NodeId, Persist
@@ -34,6 +34,16 @@ def _rank(version: Version) -> Rank:
     return version.timestamp_ns, (version.dot.actor, version.dot.counter)
 
 
+@dataclass(frozen=True)
+class Acknowledged:
+    """A write that a client was told of."""
+
+    at_ns: int
+    write: str
+    copies: int  # that the level asked for
+    primaries: int  # that are promised among them
+
+
 @dataclass
 class Judge:
     """Raises Violation at the first promise broken. Keys and writes are named by text."""
@@ -43,9 +53,11 @@ class Judge:
     owners: dict[tuple[str, Dot], str] = field(default_factory=dict)  # the write of each dot
     ranks: dict[tuple[str, str], list[Rank]] = field(default_factory=lambda: defaultdict(list))
     retried: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    acknowledged: dict[str, list[tuple[int, str]]] = field(default_factory=dict)
+    acknowledged: dict[str, list[Acknowledged]] = field(default_factory=dict)
     durable: dict[tuple[NodeId, str], Siblings] = field(default_factory=dict)
     asked: dict[int, tuple[str, Siblings]] = field(default_factory=dict)  # by number
+    standing: dict[tuple[NodeId, str], Siblings] = field(default_factory=dict)  # in for others
+    stood: dict[tuple[NodeId, str], VersionVector] = field(default_factory=dict)  # ever
     any_wiped: bool = False
     refusals: list[tuple[str, str]] = field(default_factory=list)
     siblings_most: int = 0
@@ -71,22 +83,30 @@ class Judge:
 
     def _is_durable(self, node: NodeId, key: str, siblings: Siblings) -> None:
         durable = self.durable.get((node, key), EMPTY).vector
+        stood = self.stood.get((node, key), NOTHING)
         for dot in siblings.versions:
-            if not durable.covers(*dot):
+            if not durable.covers(*dot) and not stood.covers(*dot):
                 raise Violation(f"{node} told of {dot} of {key} before it was durable")
 
     def persisted(self, node: NodeId, persist: Persist) -> None:
         """A replica's knowledge grows; it keeps exactly what no other write it knows has read."""
         for write in persist.writes:
-            if isinstance(write, Erase) or write.space != "kv":
+            held = {"kv": self.durable, "stand-in": self.standing}.get(write.space)
+            if held is None:
+                continue
+            if isinstance(write, Erase):
+                del held[node, write.start.decode()]
                 continue
             key = write.key.decode()
             siblings = decode(write.value)
             self._know_dots(key, siblings)
-            before = self.durable.get((node, key), EMPTY)
+            before = held.get((node, key), EMPTY)
             if not siblings.vector.includes(before.vector):
                 raise Violation(f"{node} forgot dots of {key}: {before.vector}, {siblings.vector}")
-            self.durable[node, key] = siblings
+            held[node, key] = siblings
+            if held is self.standing:
+                stood = self.stood.get((node, key), NOTHING)
+                self.stood[node, key] = stood.join(siblings.vector)
             self.siblings_most = max(self.siblings_most, len(siblings.distinct()))
             if self.settings.versions == Versions.DVV:
                 self._exactly_the_concurrent(node, key, siblings)
@@ -94,8 +114,9 @@ class Judge:
     def wiped(self, node: NodeId) -> None:
         """A disk is lost. From now on a read quorum may miss what an overlapping one had."""
         self.any_wiped = True
-        for held in [held for held in self.durable if held[0] == node]:
-            del self.durable[held]
+        for place in (self.durable, self.standing, self.stood):
+            for held in [held for held in place if held[0] == node]:
+                del place[held]
 
     def refused(self, key: str, write: str) -> None:
         """A definite error: this write did not and never will take effect."""
@@ -108,15 +129,25 @@ class Judge:
         write: str,
         request: bytes,
         response: storage_pb2.PutResponse | storage_pb2.DeleteResponse,
+        *,
+        settled: bool,
     ) -> None:
-        """An acknowledged write: its context is the request's and the new dot, nothing else."""
+        """An acknowledged write: its context is the request's and the new dot, nothing else.
+
+        ``settled``: it asked for the W of the cluster, otherwise for level ANY.
+        """
         dot = (response.dot.actor, response.dot.counter)
         if self._owner(key, dot) != write:
             raise Violation(f"{write} of {key} was answered with {dot} of {self._owner(key, dot)}")
         expected = decode_context(key, request).with_dot(*dot)
         if decode_context(key, response.context) != expected:
             raise Violation(f"the context after {write} of {key} is not {expected}")
-        self.acknowledged.setdefault(key, []).append((at_ns, write))
+        copies = self.settings.w if settled else 1
+        primaries = copies
+        if not settled or self.settings.quorum is Quorum.SLOPPY:
+            primaries = sum(not replica.fallback for replica in response.served.replicas)
+        told = Acknowledged(at_ns, write, copies, primaries)
+        self.acknowledged.setdefault(key, []).append(told)
 
     def read(self, began_ns: int, key: str, response: storage_pb2.GetResponse) -> History:
         """A read sees all that was acknowledged before, and its context covers what it saw.
@@ -131,8 +162,13 @@ class Judge:
         covered = {self._owner(key, dot) for dot in vector.dots()}
         if covered != seen:
             raise Violation(f"a read of {key} shows {sorted(seen)}, covers {sorted(covered)}")
-        if self.settings.r + self.settings.w > self.settings.n and not self.any_wiped:
-            before = [write for at_ns, write in self.acknowledged.get(key, []) if at_ns < began_ns]
+        readers = sum(not replica.fallback for replica in response.served.replicas)
+        if not self.any_wiped:
+            before = [
+                each.write
+                for each in self.acknowledged.get(key, [])
+                if each.at_ns < began_ns and each.primaries + readers > self.settings.n
+            ]
             self._all_visible(key, before, response.versions)
         return seen
 
@@ -150,12 +186,19 @@ class Judge:
                 raise Violation(f"{one} and {other} differ in {key}: {held}, {theirs}")
 
     def nothing_is_lost(self, key: str, replicas: Iterable[NodeId]) -> None:
-        """What all disks say together has every acknowledged write or its successor."""
+        """What all disks say together has every acknowledged write or its successor.
+
+        Fewer disks than W may have been lost: then a write that fewer copies were counted for (at
+        level ANY or ONE) may have been.
+        """
         merged = EMPTY
         rules = versioning(self.settings.versions)
-        for node in replicas:
-            merged = rules.merge(merged, self.durable.get((node, key), EMPTY))
-        writes = [write for _, write in self.acknowledged.get(key, [])]
+        held = [self.durable.get((node, key), EMPTY) for node in replicas]
+        held += [siblings for (_, name), siblings in self.standing.items() if name == key]
+        for siblings in held:
+            merged = rules.merge(merged, siblings)
+        least = self.settings.w if self.any_wiped else 1
+        writes = [each.write for each in self.acknowledged.get(key, []) if each.copies >= least]
         self._all_visible(key, writes, merged.versions.values())
 
     def _all_visible(self, key: str, writes: list[str], versions: Iterable[Version]) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from leaderless.dynamo import DynamoSettings, ReadRepair, Versions
+from leaderless.dynamo import DynamoSettings, Hints, Quorum, ReadRepair, Versions
 from replication.protocol import NodeId
 from tests.support.dynamo_cluster import FIVE, MS
 
@@ -24,14 +24,22 @@ class Options:
     clock_skew_ns: int
     clients: int
     wipes: int  # disks that may be lost, fewer than W
+    any_share: float  # of the writes that ask for level ANY
 
     @classmethod
     def draw(cls, rng: Random) -> "Options":
         members = FIVE[: rng.choice((3, 4, 5))]
         r, w = rng.choice(((2, 2), (2, 2), (2, 2), (1, 3), (3, 1), (1, 1), (1, 2)))
+        hints = rng.choice((Hints.DURABLE, Hints.DURABLE, Hints.BUFFERED, Hints.OFF))
+        sloppy = hints is not Hints.OFF and rng.random() < 0.4
         settings = DynamoSettings(
             r=r,
             w=w,
+            pw=rng.choice((0, 0, 0, 1)),
+            quorum=Quorum.SLOPPY if sloppy else Quorum.STRICT,
+            hints=hints,
+            hint_flush_ns=rng.choice((50 * MS, 500 * MS)),
+            hint_bytes_per_s=rng.choice((0, 10_000)),
             partitions=8,
             versions=rng.choice((Versions.DVV, Versions.DVV, Versions.LWW)),
             read_repair=rng.choice((ReadRepair.ASYNC, ReadRepair.ASYNC, ReadRepair.OFF)),
@@ -53,4 +61,5 @@ class Options:
             clock_skew_ns=rng.choice((0, 5 * MS, 500 * MS)),
             clients=rng.choice((2, 3, 4)),
             wipes=rng.choice((0, 0, w - 1)),
+            any_share=rng.choice((0.0, 0.2)) if hints is not Hints.OFF else 0.0,
         )

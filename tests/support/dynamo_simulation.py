@@ -13,7 +13,7 @@ from functools import partial
 from heapq import heappop, heappush
 from random import Random
 
-from leaderless.dynamo import DynamoCore, ReadRepair
+from leaderless.dynamo import DynamoCore, Hints, ReadRepair
 from leaderless.dynamo.ring import make_ring
 from replication.errors import OperationError
 from replication.protocol import (
@@ -109,12 +109,12 @@ class World:
         self.after(self.options.fault_gap_ns, self._fault)
         self._run_until(CHAOS_NS)
         self._heal()
-        self._run_until(CHAOS_NS + 700 * MS)
+        self._run_until(CHAOS_NS + 1_000 * MS)
         for key in KEYS:
             self._read_all(key)
-        self._run_until(CHAOS_NS + 1_400 * MS)
+        self._run_until(CHAOS_NS + 1_700 * MS)
         if self._compares():
-            self._run_until(CHAOS_NS + 3_000 * MS)
+            self._run_until(CHAOS_NS + 3_300 * MS)
         self._judge_the_end()
 
     def after(self, delay_ns: int, action: Callable[[], None]) -> None:
@@ -298,7 +298,10 @@ class World:
         write = f"{client.name}{client.writes}"
         self.judge.began(key, write, read)
         make = delete if self.rng.random() < 0.2 else put
-        self._send(Operation(client, make(key, write, context), write, read, node.name))
+        body = make(key, write, context)
+        if self.rng.random() < self.options.any_share:
+            body.consistency = storage_pb2.CONSISTENCY_ANY
+        self._send(Operation(client, body, write, read, node.name))
 
     def _send(self, operation: Operation) -> None:
         node = self.nodes[operation.node]
@@ -340,7 +343,8 @@ class World:
             assert isinstance(result, storage_pb2.PutResponse | storage_pb2.DeleteResponse)
             assert isinstance(operation.body, storage_pb2.PutRequest | storage_pb2.DeleteRequest)
             sent = operation.body.context
-            self.judge.wrote(self.now_ns, key, operation.write, sent, result)
+            settled = operation.body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED
+            self.judge.wrote(self.now_ns, key, operation.write, sent, result, settled=settled)
             client.read[key] = operation.read | {operation.write}
         client.contexts[key] = result.context
         self._go_on(operation, known=True)
@@ -379,11 +383,15 @@ class World:
             if not operation.done:
                 raise Violation(f"operation {number} was never answered")
         self.judge.refusals_were_true()
+        settings = self.options.settings
         for key in KEYS:
             replicas = self._replicas(key)
             self.judge.nothing_is_lost(key, replicas)
-            # Either way of repair does it alone.
-            if self._compares() or self.options.settings.read_repair == ReadRepair.ASYNC:
+            # Each way of repair does it alone. A crash forgets for whom a write under way was to
+            # leave a hint; nothing else does.
+            by_hints = self.options.faults == ("cut",) and settings.hints is not Hints.OFF
+            by_reads = settings.read_repair == ReadRepair.ASYNC
+            if self._compares() or by_reads or by_hints:
                 self.judge.converged(key, replicas)
 
 

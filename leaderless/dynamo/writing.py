@@ -1,0 +1,141 @@
+"""Writes: stored here first, then sent to the others who were chosen; W copies make the reply."""
+
+from leaderless.dynamo.context import decode_context, encode_context
+from leaderless.dynamo.hints import Handoff
+from leaderless.dynamo.node import Node
+from leaderless.dynamo.quorum import AcceptedWrite, Need, Origin, PendingWrite, WriteBody
+from leaderless.dynamo.targets import Targets
+from leaderless.dynamo.vector import VersionVector
+from leaderless.dynamo.versions import Siblings, Version, encode, single_write
+from leaderless.v1 import dynamo_pb2
+from replication.errors import InvalidRequest, OperationError, Overloaded, QuorumTimeout
+from replication.protocol import Instant, NodeId
+from replication.v1 import storage_pb2
+
+
+class Writes:
+    """The writes that this node coordinates."""
+
+    def __init__(self, node: Node, handoff: Handoff) -> None:
+        self._node = node
+        self._handoff = handoff
+
+    def begin(
+        self,
+        now: Instant,
+        origin: Origin,
+        body: WriteBody,
+        wanted: Need,
+        targets: Targets,
+        dead: list[NodeId],
+        deadline_ns: int,
+    ) -> None:
+        """Store the write here and send it on; who is ``dead`` gets a hint at once.
+
+        Raises an OperationError, with nothing stored or sent, when it is refused.
+        """
+        node = self._node
+        absent = targets.stand_ins.get(node.name)
+        if absent is not None:
+            refusal = self._handoff.refusal(now, absent, body.key)
+            if refusal is not None:
+                raise Overloaded(f"{node.name} takes no hint for {absent}: {refusal}")
+        write = self._accept(now, body, stand_in=absent is not None)
+        pending = PendingWrite(origin, wanted, targets, write, dead)
+        node.counters["writes"] += 1
+        encoded = encode(write.siblings)
+        deadline_ns = min(deadline_ns, now.monotonic_ns + node.settings.write_timeout_ns)
+        number = node.pending.add(pending, deadline_ns)
+        if absent is None:
+            changed, held = node.merge(write.key, write.siblings, encoded)
+            if changed and write.dot not in held.versions:
+                node.lost_at_once(write.key, write.siblings.versions[write.dot], held)
+        else:
+            self._handoff.stand_in(now, absent, write.key, write.siblings, encoded)
+        store = dynamo_pb2.Store(number=number, key=write.key, siblings=encoded)
+        for replica in targets.asked:
+            if replica != node.name:
+                stores = node.outbox.question(replica, len(encoded)).stores
+                stores.append(store)
+                if replica in targets.stand_ins:
+                    stores[-1].hint_for = targets.stand_ins[replica]
+        for replica in dead:
+            # It is asked all the same: the verdict may be wrong.
+            self._handoff.remember(now, replica, write.key)
+        # Counted at once: no answer overtakes the write of this node's own copy (see Outbox).
+        self.stored(node.name, number, pending)
+
+    def stored(self, replica: NodeId, number: int, pending: PendingWrite) -> None:
+        """Take an acknowledgement: the write is durable at ``replica``."""
+        if pending.add(replica):
+            self._reply(pending)
+        if pending.complete():
+            self._node.pending.remove(number)
+
+    def expire(self, now: Instant, pending: PendingWrite) -> OperationError | None:
+        """Give up waiting. Returns the error to answer with, None when that was done before.
+
+        Who has not acknowledged by now is left a hint, also if the client was told of a failure:
+        that says that replicas may hold the write (so does Cassandra after a timeout).
+        """
+        self._node.counters["writes_incomplete"] += 1
+        for primary in pending.missed():
+            self._handoff.remember(now, primary, pending.write.key)
+        if pending.replied:
+            return None
+        return QuorumTimeout(len(pending.acknowledged), pending.need.replicas)
+
+    def _accept(self, now: Instant, body: WriteBody, *, stand_in: bool) -> AcceptedWrite:
+        """Return the write of ``body`` with its dot. Nothing is stored yet.
+
+        A retry is known by its write id as long as its version lives here, and keeps its dot. Once
+        it is superseded here, or when the first attempt reached other replicas only, the retry is a
+        write of its own, with a second dot: what the first one made stays as its sibling, and
+        readers are shown one of the two.
+        """
+        node = self._node
+        context = decode_context(body.key, body.context)
+        held = (node.stand_ins if stand_in else node.replica).siblings(body.key)
+        version = held.holding(body.write_id) if held.versions else None
+        if version is not None:
+            node.counters["writes_recognised"] += 1
+        else:
+            self._require_room(held, context)
+            version = self._new_version(now, body, held, context)
+        dot = (version.dot.actor, version.dot.counter)
+        is_delete = isinstance(body, storage_pb2.DeleteRequest)
+        return AcceptedWrite(body.key, dot, single_write(version, context), is_delete)
+
+    def _new_version(
+        self, now: Instant, body: WriteBody, held: Siblings, context: VersionVector
+    ) -> Version:
+        node = self._node
+        actor, counter = node.next_dot(body.key, held, context)
+        is_delete = isinstance(body, storage_pb2.DeleteRequest)
+        return Version(
+            value=b"" if isinstance(body, storage_pb2.DeleteRequest) else body.value,
+            tombstone=is_delete,
+            write_id=body.write_id,
+            dot=storage_pb2.Dot(actor=actor, counter=counter),
+            timestamp_ns=node.versioning.timestamp_ns(now.wall_ns),
+        )
+
+    def _reply(self, pending: PendingWrite) -> None:
+        write = pending.write
+        # Not what the key holds by now: the writer has not read that.
+        context = encode_context(write.key, write.siblings.vector)
+        served = self._node.served(pending.acknowledged, pending.targets)
+        dot = write.siblings.versions[write.dot].dot
+        kind = storage_pb2.DeleteResponse if write.is_delete else storage_pb2.PutResponse
+        self._node.answer(pending.origin, kind(context=context, served=served, dot=dot))
+
+    def _require_room(self, held: Siblings, context: VersionVector) -> None:
+        limit = self._node.settings.siblings_max
+        if len(held.versions) < limit:
+            return
+        staying = sum(not context.covers(*dot) for dot in held.versions)
+        if staying >= limit:
+            raise InvalidRequest(
+                f"the key has {len(held.versions)} siblings, at most {limit} are kept: "
+                "read it and write with the context of that read"
+            )

@@ -9,9 +9,9 @@ import pytest
 
 from replication.analysis import linearizability
 from replication.analysis.findings import Finding, Verdict
-from replication.analysis.linearizability import search_steps
 from replication.analysis.registers import registers
-from replication.analysis.search import INITIAL, Budget, Effect, Order, Step, search
+from replication.analysis.search import Action, Budget, Order, Step, search
+from replication.analysis.versions import INITIAL, Versions, steps_of
 from replication.analysis.view import View
 from replication.analysis.zones import BEFORE_ALL, Clusters, exclusions
 from replication.history import History, Operation, Phase
@@ -53,8 +53,8 @@ def by_search(history: History) -> bool:
 
 def searched(view: View, operations: list[Operation]) -> Order:
     ordered = sorted(operations, key=lambda each: (each.invoke_ns, each.index))
-    steps, values = search_steps(view, ordered)
-    return search(steps, values, Budget())
+    steps, model = steps_of(view, ordered)
+    return search(steps, model, Budget())
 
 
 def test_zones_agree_with_every_order_tried() -> None:
@@ -300,11 +300,11 @@ def test_an_unread_unknown_put_may_feed_a_compare_and_set() -> None:
 
 def test_a_search_finds_the_order_that_it_returns() -> None:
     steps = [
-        Step(0, 10, Effect.WRITE, 0),
-        Step(1, 9, Effect.SWAP, 1, "a"),
-        Step(2, 8, Effect.READ, INITIAL),
+        Step(0, 10, Action("write", 0)),
+        Step(1, 9, Action("cas", ("a", 1))),
+        Step(2, 8, Action("read", result=INITIAL)),
     ]
-    order = search(steps, ["a", "b"], Budget())
+    order = search(steps, Versions(["a", "b"]), Budget())
     assert order.verdict is Verdict.VALID
     assert order.placed == [2, 0, 1]
 

@@ -18,8 +18,9 @@ from replication.analysis import stories
 from replication.analysis.coverage import conclude, coverage
 from replication.analysis.findings import Finding, Verdict, Witness
 from replication.analysis.promised import promises_linearizability, reads_weaker
-from replication.analysis.registers import Registers, refused, registers, version_read
-from replication.analysis.search import INITIAL, Budget, Effect, Step, search
+from replication.analysis.registers import Registers, registers, version_read
+from replication.analysis.search import Budget, search
+from replication.analysis.versions import steps_of
 from replication.analysis.view import NEVER, View
 from replication.analysis.words import plural
 from replication.analysis.zones import Clusters, exclusions
@@ -194,49 +195,16 @@ def _judge_by_search(
     view: View, key: str, operations: list[Operation], budget: Budget, judgement: _Judgement
 ) -> None:
     ordered = sorted(operations, key=lambda each: (each.invoke_ns, each.index))
-    steps, values = search_steps(view, ordered)
-    order = search(steps, values, budget)
+    steps, model = steps_of(view, ordered)
+    order = search(steps, model, budget)
     if order.verdict is Verdict.UNKNOWN:
         judgement.undecided.append(key)
     elif order.verdict is Verdict.VIOLATED:
         placed = frozenset(order.placed)
         left = (each for index, each in enumerate(ordered) if index not in placed)
         at_ns = min(each.complete_ns or each.invoke_ns for each in left)
-        told = partial(stories.no_order, view, key, ordered, steps, values)
+        told = partial(stories.no_order, view, key, ordered, steps, model)
         judgement.add(at_ns, key, told)
-
-
-def search_steps(view: View, ordered: list[Operation]) -> tuple[list[Step], list[str | None]]:
-    """Return the operations of one key, in order of invocation, as steps, and the states' values.
-
-    A write with an unknown outcome that was read has taken effect by the end of its first read.
-    """
-    states: dict[str | None, int] = {None: INITIAL}
-    values: list[str | None] = []
-    for each in ordered:
-        if each.kind is not OperationKind.GET:
-            states[each.write_id] = len(values)
-            values.append(each.value)
-    steps = []
-    for each in ordered:
-        end_ns = each.complete_ns
-        if each.kind is OperationKind.GET:
-            step = Step(each.invoke_ns, end_ns, Effect.READ, states[version_read(each)])
-        elif refused(each):
-            step = Step(each.invoke_ns, end_ns, Effect.REFUSAL, INITIAL, each.expected)
-        else:
-            swap = each.kind is OperationKind.COMPARE_AND_SET
-            if each.outcome is Outcome.UNKNOWN and each.write_id is not None:
-                end_ns = view.first_seen_ns.get(each.write_id)
-            step = Step(
-                each.invoke_ns,
-                end_ns,
-                Effect.SWAP if swap else Effect.WRITE,
-                states[each.write_id],
-                each.expected,
-            )
-        steps.append(step)
-    return steps, values
 
 
 def _finding(view: View, judgement: _Judgement) -> Finding:
@@ -269,6 +237,7 @@ def _finding(view: View, judgement: _Judgement) -> Finding:
         found,
         [told() for told in _first_of_each_key(judgement)],
         judgement.count,
+        counts={"keys": len(judgement.told)},
     )
 
 

@@ -1,63 +1,86 @@
-"""Linearizability by search, for keys with compare-and-set (Wing and Gong 1993, Lowe 2017).
+"""Linearizability by search, for any object that a model describes (Wing and Gong 1993, Lowe 2017).
 
-Depth first over the orders in which the operations of one key may have taken effect. A pair of
-(operations placed so far, state) from which the search has already come back in vain is not tried
-again. Four rules cut orders that cannot decide anything:
+Depth first over the orders in which the operations may have taken effect. A pair of (operations
+placed so far, state) from which the search has already come back in vain is not tried again. The
+caller splits a history into objects first: it is linearizable if and only if its part on every
+object is (locality, Herlihy and Wing 1990, §3.1; P-compositionality, Horn and Kroening 2015).
+
+Four rules cut orders that cannot decide anything:
 
 - what changes nothing and fits now (a read, a refusal) is placed now: any order that has it later
   is legal with it here too;
-- a state that is still to be read must not be replaced, since a write id comes only once;
-- an operation that may never have happened is tried after those that have, and only if somebody
-  waits for the value that it would set;
-- one key at a time: a history is linearizable if and only if its part on every key is (locality,
-  Herlihy and Wing 1990, §3.1).
+- what somebody still needs and nobody can set any more must not be replaced;
+- an operation that may never have happened is tried after those that have;
+- and, where a write replaces all that was before, only if somebody waits for what it would set.
 
-The problem is NP-complete all the same. So the search is bounded in steps and in memory, and past
-either bound the answer is UNKNOWN.
+The problem is NP-complete all the same. So the search is bounded in steps, in memory and by the
+caller's own clock, and past any of them the answer is UNKNOWN.
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import Enum, auto
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from replication.analysis.findings import Verdict
 
 STEPS_MAX = 1_500_000  # of one history: a few seconds
-MEMORY_BYTES_MAX = 128 * 1024 * 1024  # of one key
+MEMORY_BYTES_MAX = 128 * 1024 * 1024  # of one object
 _ENTRY_BYTES = 200  # a tuple of three in a set, besides the bits
+_STATE_BYTES = 64  # of each distinct state, besides what it says of itself
 _CHOICES_PER_COST = 8
 _OPERATIONS_PER_COST = 10_000  # a step handles a number of as many bits as there are operations
+_STEPS_PER_LOOK = 1_024  # at the caller's clock
 
-INITIAL = -1  # the state of a key that was never written
 
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What an operation does to an object, or demands of it; its model knows the names."""
 
-class Effect(Enum):
-    """What an operation does to the register, or demands of it."""
-
-    WRITE = auto()  # sets the state, whatever it was
-    READ = auto()  # demands the state
-    SWAP = auto()  # demands a value and sets the state
-    REFUSAL = auto()  # demands that the value is another than the expected one
+    name: str
+    argument: Any = None
+    result: Any = None
 
 
 @dataclass(slots=True)
 class Step:
-    """One operation of a key. A state names the write that made it, or is INITIAL."""
+    """One operation of one object."""
 
     invoke_ns: int
     complete_ns: int | None  # None: may take effect at any time after, or never
-    effect: Effect
-    state: int  # that it sets, or that it read
-    expected: str | None = None  # SWAP and REFUSAL; None means missing
+    action: Action
+
+
+class Model(Protocol):
+    """A sequential object. States are hashable; ``None`` is no state but an impossibility."""
+
+    @property
+    def initial(self) -> Hashable:
+        """The state before anything happened."""
+
+    def apply(self, state: Any, action: Action) -> Hashable | None:
+        """Return the state after ``action``, None if that cannot happen in ``state``."""
+
+    def changes(self, action: Action) -> bool:
+        """Return whether ``action`` can change any state at all."""
+
+    def needs(self, action: Action) -> Hashable | None:
+        """Return what must have been set last for ``action`` to be possible; None: says nothing.
+
+        Only where every change replaces the whole state (a register).
+        """
+
+    def gives(self, action: Action | None) -> tuple[Hashable, ...]:
+        """Return the needs that hold after ``action``, or initially; empty: see ``needs``."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """Steps that the search may still take, shared by the keys of a history."""
+    """What the search may still take, shared by the objects of a history."""
 
     steps: int = STEPS_MAX
     memory_bytes: int = MEMORY_BYTES_MAX
+    expired: Callable[[], bool] = field(default=lambda: False)  # the caller's clock
 
 
 @dataclass(slots=True)
@@ -84,39 +107,56 @@ class _Place:
     """A place in the order: who was put there, and who may come next."""
 
     step: int
-    state: int  # after it
+    state: Any  # after it
+    given: tuple[Hashable, ...]  # the needs that hold in the state
     choices: list[int]  # steps that may follow, the most promising last
     before: "_Place | None"
     count: int
 
 
-def search(steps: Sequence[Step], values: Sequence[str | None], budget: Budget) -> Order:
+def search(steps: Sequence[Step], model: Model, budget: Budget) -> Order:
     """Return whether some legal order respects real time, and the longest one found.
 
-    ``steps`` are numbered in order of invocation. ``values[state]`` is the value in a state, None
-    after a delete. Takes from ``budget``.
+    ``steps`` are numbered in order of invocation. Takes from ``budget``.
     """
-    return _Search(steps, values, budget).run()
+    return _Search(steps, model, budget).run()
 
 
 class _Search:
-    def __init__(self, steps: Sequence[Step], values: Sequence[str | None], budget: Budget) -> None:
+    def __init__(self, steps: Sequence[Step], model: Model, budget: Budget) -> None:
         self._steps = steps
-        self._values = values
+        self._model = model
         self._budget = budget
+        self._actions = [step.action for step in steps]
+        self._changes = [model.changes(action) for action in self._actions]
+        self._needs = [model.needs(action) for action in self._actions]
+        self._gives = [model.gives(action) if model.changes(action) else () for action in
+                       self._actions]  # fmt: skip
+        # Where changes replace everything, what may never have happened must be wanted by somebody.
+        self._replaces = bool(model.gives(None))
         self._head, self._calls = _moments(steps)
         self._optional = [index for index, step in enumerate(steps) if step.complete_ns is None]
         self._required = len(steps) - len(self._optional)
-        self._reads_left = Counter(step.state for step in steps if step.effect is Effect.READ)
+        self._needed = Counter(
+            need
+            for need, step in zip(self._needs, steps, strict=True)
+            if need is not None and step.complete_ns is not None
+        )
+        self._supply = Counter(need for given in self._gives for need in given)
         self._bits = 0  # one for each placed step
         self._cost = 1 + len(steps) // _OPERATIONS_PER_COST
 
     def run(self) -> Order:
-        tried: set[tuple[int, int, int]] = set()
-        tried_bytes = 0
-        place = longest = _Place(-1, INITIAL, self._choices(INITIAL), None, 0)
+        tried: set[tuple[int, int, Hashable]] = set()
+        states: set[Hashable] = set()
+        tried_bytes = looked_at = 0
+        initial = self._model.initial
+        given = self._model.gives(None)
+        place = longest = _Place(-1, initial, given, self._choices(initial, given), None, 0)
         while self._required:
-            if self._budget.steps <= 0 or tried_bytes > self._budget.memory_bytes:
+            looked_at += 1
+            late = looked_at % _STEPS_PER_LOOK == 0 and self._budget.expired()
+            if late or self._budget.steps <= 0 or tried_bytes > self._budget.memory_bytes:
                 return Order(Verdict.UNKNOWN, _order(longest))
             self._budget.steps -= self._cost
             if not place.choices:
@@ -126,15 +166,19 @@ class _Search:
                 place = place.before
                 continue
             index = place.choices.pop()
-            state = self._after(index, place.state)
+            state = self._model.apply(place.state, self._actions[index])
             assert state is not None, "a choice is possible"
             entry = _fingerprint(self._bits | (1 << index), state)
             if entry in tried:
                 continue
             tried.add(entry)
             tried_bytes += _ENTRY_BYTES + entry[1].bit_length() // 8
+            if state not in states:
+                states.add(state)
+                tried_bytes += _STATE_BYTES + 8 * len(state if isinstance(state, tuple) else ())
             self._put(index)
-            place = _Place(index, state, self._choices(state), place, place.count + 1)
+            given = self._gives[index] if self._changes[index] else place.given
+            place = _Place(index, state, given, self._choices(state, given), place, place.count + 1)
             if place.count > longest.count:
                 longest = place
         return Order(Verdict.VALID, _order(place))
@@ -144,74 +188,92 @@ class _Search:
         call = self._calls[index]
         if call is not None:
             self._required -= 1
+            self._needed[self._needs[index]] -= 1
             _lift(call)
-        if self._steps[index].effect is Effect.READ:
-            self._reads_left[self._steps[index].state] -= 1
+        for need in self._gives[index]:
+            self._supply[need] -= 1
 
     def _take_back(self, index: int) -> None:
         self._bits &= ~(1 << index)
         call = self._calls[index]
         if call is not None:
             self._required += 1
+            self._needed[self._needs[index]] += 1
             _unlift(call)
-        if self._steps[index].effect is Effect.READ:
-            self._reads_left[self._steps[index].state] += 1
+        for need in self._gives[index]:
+            self._supply[need] += 1
 
-    def _choices(self, state: int) -> list[int]:
+    def _choices(self, state: Any, given: tuple[Hashable, ...]) -> list[int]:
         """Return what may come next in ``state``: nothing that has ended before another began."""
+        apply, actions, changes = self._model.apply, self._actions, self._changes
         waiting: list[int] = []
         moment = self._head.after
         while moment is not None and moment.is_call:
             index = moment.step
-            changes = self._steps[index].effect in (Effect.WRITE, Effect.SWAP)
-            if not changes and self._after(index, state) is not None:
+            if not changes[index] and apply(state, actions[index]) is not None:
                 return [index]
             waiting.append(index)
             moment = moment.after
         self._budget.steps -= len(waiting) // _CHOICES_PER_COST
-        if moment is None or self._reads_left[state]:
+        if moment is None:
             return []
+        last = self._last_chances(given)
         changing = [
             index
             for index in waiting
-            if self._steps[index].effect in (Effect.WRITE, Effect.SWAP)
-            and self._after(index, state) is not None
+            if changes[index]
+            and (not last or self._keeps(index, last))
+            and apply(state, actions[index]) is not None
         ]
         latest_ns = self._steps[moment.step].complete_ns
         assert latest_ns is not None, "it is a completion"
-        return self._helpful(state, latest_ns, waiting) + changing[::-1]
+        optional = self._open(latest_ns)
+        if last:
+            return changing[::-1]
+        if self._replaces:
+            optional = self._helpful(state, waiting, optional)
+        return [index for index in optional if apply(state, actions[index]) is not None] + changing[
+            ::-1
+        ]
 
-    def _helpful(self, state: int, latest_ns: int, waiting: list[int]) -> list[int]:
-        """Return steps that may never have happened, but would give others what they wait for."""
-        open_steps = [
+    def _last_chances(self, given: tuple[Hashable, ...]) -> list[Hashable]:
+        """Return what holds now, is still needed, and can never be set again."""
+        return [need for need in given if self._needed[need] > 0 and self._supply[need] == 0]
+
+    def _keeps(self, index: int, last: list[Hashable]) -> bool:
+        """Return whether ``index`` is itself the one that needs what must not be replaced."""
+        need = self._needs[index]
+        return all(need == each and self._needed[each] == 1 for each in last)
+
+    def _open(self, latest_ns: int) -> list[int]:
+        """Return steps that may never have happened, and may have by ``latest_ns``."""
+        return [
             index
             for index in self._optional
-            if self._steps[index].invoke_ns <= latest_ns and not self._bits >> index & 1
+            if self._steps[index].invoke_ns <= latest_ns
+            and not self._bits >> index & 1
+            and self._changes[index]
         ]
-        read: set[int] = set()
-        wanted: set[str | None] = set()
-        refused: set[str | None] = set()
-        for index in (*waiting, *open_steps):
-            step = self._steps[index]
-            if step.effect is Effect.READ:
-                read.add(step.state)
-            elif step.effect is Effect.SWAP:
-                wanted.add(step.expected)
-            elif step.effect is Effect.REFUSAL:
-                refused.add(step.expected)
+
+    def _helpful(self, state: Any, waiting: list[int], optional: list[int]) -> list[int]:
+        """Return those of ``optional`` that would give others what they wait for."""
+        apply = self._model.apply
+        wanted = {self._needs[index] for index in (*waiting, *optional)}
+        wanted.discard(None)
+        refused = [
+            index for index in waiting if not self._changes[index] and self._needs[index] is None
+        ]
         found = []
-        for index in open_steps:
-            sets = self._steps[index].state
-            value = self._values[sets]
-            # Two refusals with different expectations are never both of one value.
-            explains = len(refused) > 1 or (bool(refused) and value not in refused)
-            helps = sets in read or value in wanted or explains
-            if helps and self._after(index, state) is not None:
+        for index in optional:
+            helps = any(need in wanted for need in self._gives[index])
+            if not helps and refused:
+                after = apply(state, self._actions[index])
+                helps = after is not None and any(
+                    apply(after, self._actions[each]) is not None for each in refused
+                )
+            if helps:
                 found.append(index)
         return found
-
-    def _after(self, index: int, state: int) -> int | None:
-        return _apply(self._steps[index], state, self._values)
 
 
 def _order(last: _Place | None) -> list[int]:
@@ -222,21 +284,7 @@ def _order(last: _Place | None) -> list[int]:
     return found[::-1]
 
 
-def _apply(step: Step, state: int, values: Sequence[str | None]) -> int | None:
-    """Return the state after ``step``, None if it is impossible in ``state``."""
-    match step.effect:
-        case Effect.WRITE:
-            return step.state
-        case Effect.READ:
-            return state if state == step.state else None
-        case Effect.SWAP | Effect.REFUSAL:
-            holds = None if state == INITIAL else values[state]
-            if step.effect is Effect.SWAP:
-                return step.state if holds == step.expected else None
-            return state if holds != step.expected else None
-
-
-def _fingerprint(bits: int, state: int) -> tuple[int, int, int]:
+def _fingerprint(bits: int, state: Hashable) -> tuple[int, int, Hashable]:
     """Return the placed operations and the state; the long run of ones at the low end as a number.
 
     Operations are numbered by invocation, so all but the concurrent ones are in that run: an entry
@@ -288,3 +336,55 @@ def _unlift(call: _Moment) -> None:
             moment.before.after = moment
             if moment.after is not None:
                 moment.after.before = moment
+
+
+@dataclass(slots=True)
+class Turn:
+    """Where a history stops being explicable."""
+
+    steps: list[int]  # that completed then; every order of what was before fails on one of them
+    at_ns: int
+    before_ns: int | None  # the completion before it; up to then there is an order
+    order: list[int] | None  # that order, as indexes; None if it was not found within the bounds
+
+
+def first_inexplicable(steps: Sequence[Step], model: Model, budget: Budget) -> Turn:
+    """Return the first completion that no order explains, of a history that is not linearizable.
+
+    Found by halving: a history that is linearizable is so up to any moment. Bounded; if the bound
+    is met, the moment told is later than the first one, and still one that no order explains.
+    """
+    ends = sorted({step.complete_ns for step in steps if step.complete_ns is not None})
+    low, high = -1, len(ends) - 1  # ends[high] is known to be inexplicable
+    while high - low > 1:
+        middle = (low + high) // 2
+        _, upto = _until(steps, model, ends[middle])
+        if search(upto, model, budget).verdict is Verdict.VIOLATED:
+            high = middle
+        else:
+            low = middle
+    culprits = [index for index, step in enumerate(steps) if step.complete_ns == ends[high]]
+    if low < 0:
+        return Turn(culprits, ends[high], None, None)
+    indexes, upto = _until(steps, model, ends[low])
+    found = search(upto, model, budget)
+    order = [indexes[each] for each in found.placed] if found.verdict is Verdict.VALID else None
+    return Turn(culprits, ends[high], ends[low], order)
+
+
+def _until(steps: Sequence[Step], model: Model, at_ns: int) -> tuple[list[int], list[Step]]:
+    """Return the history up to a moment: what had not ended by then may or may not have happened.
+
+    Only what changes the object can matter without having ended.
+    """
+    kept = [
+        (index, step)
+        for index, step in enumerate(steps)
+        if step.invoke_ns <= at_ns and (_ended(step, at_ns) or model.changes(step.action))
+    ]
+    upto = [step if _ended(step, at_ns) else replace(step, complete_ns=None) for _, step in kept]
+    return [index for index, _ in kept], upto
+
+
+def _ended(step: Step, at_ns: int) -> bool:
+    return step.complete_ns is not None and step.complete_ns <= at_ns

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from replication.analysis import words
-from replication.analysis.findings import Verdict, Witness
+from replication.analysis.findings import Witness
 from replication.analysis.registers import read_words, refused, version_read
-from replication.analysis.search import Budget, Effect, Step, search
+from replication.analysis.search import Budget, Model, Step, Turn, first_inexplicable
 from replication.analysis.view import View
 from replication.analysis.why import reasons
 from replication.history import Operation, OperationKind, Outcome
@@ -115,36 +115,25 @@ def no_order(
     key: str,
     ordered: Sequence[Operation],
     steps: Sequence[Step],
-    values: Sequence[str | None],
+    model: Model,
 ) -> Witness:
     """Tell where the search failed: the first completion that no order explains.
 
-    Found by halving: a history that is linearizable is so up to any moment. Bounded; if the bound
-    is met, the moment told is later than the first one, and still one that no order explains.
+    See ``search.first_inexplicable``.
     """
-    ends = sorted({step.complete_ns for step in steps if step.complete_ns is not None})
-    budget = Budget(_STORY_STEPS_MAX)
-    low, high = -1, len(ends) - 1  # ends[high] is known to be inexplicable
-    while high - low > 1:
-        middle = (low + high) // 2
-        _, upto = _until(steps, ends[middle])
-        if search(upto, values, budget).verdict is Verdict.VIOLATED:
-            high = middle
-        else:
-            low = middle
-    at_ns = ends[high]
-    culprits = [index for index, step in enumerate(steps) if step.complete_ns == at_ns]
-    culprit = ordered[culprits[0]]
+    turn = first_inexplicable(steps, model, Budget(_STORY_STEPS_MAX))
+    at_ns = turn.at_ns
+    culprit = ordered[turn.steps[0]]
     under_way = [
         each
         for index, each in enumerate(ordered)
-        if index != culprits[0]
+        if index != turn.steps[0]
         and each.invoke_ns <= at_ns
         and (steps[index].complete_ns or at_ns) >= culprit.invoke_ns
     ][:_UNDER_WAY_MAX]
     text = (
         f"{_told(view, culprit)}, and no order of the operations on {key} until then explains it."
-        f"{_before(view, ordered, steps, values, ends[low] if low >= 0 else None)}"
+        f"{_before(view, ordered, steps, model, turn)}"
     )
     if under_way:
         text += f" Under way meanwhile: {words.listed([_short(view, each) for each in under_way])}."
@@ -153,46 +142,17 @@ def no_order(
     return Witness(text, key, [each.index for each in shown], at_ns)
 
 
-def _until(steps: Sequence[Step], at_ns: int) -> tuple[list[int], list[Step]]:
-    """Return the history up to a moment: what had not ended by then may or may not have happened.
-
-    Only what changes the register can matter without having ended.
-    """
-    kept = [
-        (index, step)
-        for index, step in enumerate(steps)
-        if step.invoke_ns <= at_ns
-        and (_ended(step, at_ns) or step.effect in (Effect.WRITE, Effect.SWAP))
-    ]
-    upto = [step if _ended(step, at_ns) else replace(step, complete_ns=None) for _, step in kept]
-    return [index for index, _ in kept], upto
-
-
-def _ended(step: Step, at_ns: int) -> bool:
-    return step.complete_ns is not None and step.complete_ns <= at_ns
-
-
 def _before(
-    view: View,
-    ordered: Sequence[Operation],
-    steps: Sequence[Step],
-    values: Sequence[str | None],
-    end_ns: int | None,
+    view: View, ordered: Sequence[Operation], steps: Sequence[Step], model: Model, turn: Turn
 ) -> str:
     """Say what the key held at the end of an order that explains everything before."""
-    if end_ns is None:
+    if turn.order is None or turn.before_ns is None:
         return ""
-    indexes, upto = _until(steps, end_ns)
-    order = search(upto, values, Budget(_STORY_STEPS_MAX))
-    if order.verdict is not Verdict.VALID:
-        return ""
-    writes = [
-        ordered[indexes[placed]]
-        for placed in order.placed
-        if upto[placed].effect in (Effect.WRITE, Effect.SWAP)
-    ]
+    writes = [ordered[placed] for placed in turn.order if model.changes(steps[placed].action)]
     held = "nothing" if not writes else words.write(view, writes[-1].write_id or "")
-    return f" Up to {words.moment(view, end_ns)} there is such an order; it ends with {held}."
+    return (
+        f" Up to {words.moment(view, turn.before_ns)} there is such an order; it ends with {held}."
+    )
 
 
 def _told(view: View, operation: Operation) -> str:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from replication.api import (
         analyse,
+        check,
+        check_run,
         compare,
         list_scenarios,
         load_scenario,
@@ -26,6 +28,8 @@ __all__ = [
     "ConfigError",
     "ReplicationError",
     "analyse",
+    "check",
+    "check_run",
     "compare",
     "list_scenarios",
     "load_scenario",

@@ -5,17 +5,25 @@ import json
 import platform
 import shlex
 import signal
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 
 import uvloop
 
 from replication.analysis.analyse import RunHeader, analyse_run
+from replication.analysis.calls import guess_model, judge_calls
 from replication.analysis.expect import known_checks, measure_problem
-from replication.analysis.findings import RunFindings
+from replication.analysis.findings import Finding, RunFindings
+from replication.analysis.models import MODELS
+from replication.analysis.search import Budget
 from replication.errors import ConfigError
+from replication.exchange import parse_history
+from replication.exchange.json_lines import judge_lines
+from replication.exchange.reading import is_our_own
 from replication.history import History, read_history, write_history
 from replication.plan import Plan, Scenario, list_scenarios, make_plan, read_plan
 from replication.plan import load_scenario as load_any_scenario
@@ -25,7 +33,16 @@ from replication.run.both import execute_both
 from replication.run.execute import Tell
 from replication.simulation import simulate_both
 
-__all__ = ["analyse", "compare", "list_scenarios", "load_scenario", "run", "simulate"]
+__all__ = [
+    "analyse",
+    "check",
+    "check_run",
+    "compare",
+    "list_scenarios",
+    "load_scenario",
+    "run",
+    "simulate",
+]
 
 PLAN_FILE = "plan.json"
 RUN_FILE = "run.json"
@@ -96,6 +113,16 @@ def analyse(folder: Path) -> RunFindings:
 
     Raises ConfigError when the folder holds no run, or its files cannot be read.
     """
+    findings = check_run(folder)
+    run_directory.write_reports(folder, findings)
+    return findings
+
+
+def check_run(folder: Path) -> RunFindings:
+    """Analyse a stored run again from its histories, and write nothing.
+
+    Raises ConfigError when the folder holds no run, or its files cannot be read.
+    """
     plan = read_plan(folder / PLAN_FILE)
     try:
         header = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
@@ -105,7 +132,58 @@ def analyse(folder: Path) -> RunFindings:
     if not sides:
         raise ConfigError([f"{folder} holds no history: the run broke before it began"])
     histories = {family: read_history(folder / family.value) for family in sides}
-    return _report(folder, plan, header, histories)
+    return _findings(folder, plan, header, histories)
+
+
+def check(
+    path: Path,
+    *,
+    model: str | None = None,
+    initial: str | None = None,
+    timeout_s: float = 60.0,
+    all_objects: bool = False,
+) -> Finding:
+    """Return whether the history in a file is linearizable, whatever tool recorded it.
+
+    ``initial`` is JSON, or a plain text. Raises ConfigError with line and column of what is wrong.
+    """
+    if model is not None and model not in MODELS:
+        close = get_close_matches(model, MODELS, 1)
+        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(MODELS)}"
+        raise ConfigError([f"there is no model {model!r}; {hint}"])
+    deadline = time.monotonic() + timeout_s
+    # The clock bounds a search from the command line; the steps are only that of a whole analysis.
+    budget = Budget(steps=sys.maxsize, expired=lambda: time.monotonic() > deadline)
+    try:
+        with path.open("rb") as stream:
+            if is_our_own(stream.read(4096)):
+                if model not in (None, "register", "cas-register") or initial is not None:
+                    raise ConfigError([f"{path} is our own: it is a register of unknown beginning"])
+
+                def lines() -> Iterator[bytes]:
+                    stream.seek(0)
+                    yield from stream
+
+                return judge_lines(lines, str(path), budget)
+            stream.seek(0)
+            text = stream.read().decode("utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: byte {error.start} is no UTF-8, expected text"]) from None
+    calls = parse_history(text, str(path))
+    name = model or guess_model(calls.calls)
+    return judge_calls(calls, name, _initial(initial), budget, all_objects=all_objects)
+
+
+def _initial(text: str | None) -> object:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _begin(
@@ -139,10 +217,18 @@ async def _until_told_to_stop(
 def _report(
     folder: Path, plan: Plan, header: Mapping[str, object], histories: Mapping[Family, History]
 ) -> RunFindings:
+    findings = _findings(folder, plan, header, histories)
+    run_directory.write_reports(folder, findings)
+    return findings
+
+
+def _findings(
+    folder: Path, plan: Plan, header: Mapping[str, object], histories: Mapping[Family, History]
+) -> RunFindings:
     started, versions = header["started_unix_ns"], header["versions"]
     assert isinstance(started, int)
     assert isinstance(versions, dict)
-    findings = analyse_run(
+    return analyse_run(
         RunHeader(
             name=plan.name,
             title=plan.title,
@@ -157,8 +243,6 @@ def _report(
         {family.value: history for family, history in histories.items()},
         time.perf_counter,
     )
-    run_directory.write_reports(folder, findings)
-    return findings
 
 
 def _versions() -> dict[str, str]:

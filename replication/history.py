@@ -300,11 +300,11 @@ def read_history(folder: Path) -> History:
         raise ConfigError([f"{folder / 'history.jsonl'} is empty"]) from None
     if header.pop("type", None) != "header" or header.pop("format", None) != FORMAT:
         raise ConfigError([f"{place}: expected the header of a history in format {FORMAT}"])
-    history = _parsed(place, _header, header)
+    history = _parsed(place, header_from, header)
     for place, record in lines:
         match record.pop("type", None):
             case "operation":
-                history.operations.append(_parsed(place, _operation, record))
+                history.operations.append(_parsed(place, operation_from, record))
             case "fault":
                 history.faults.append(_parsed(place, _fault, record))
             case other:
@@ -347,7 +347,7 @@ def _read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise ConfigError([f"{path}: {error.strerror}"]) from None
 
 
-def _header(record: dict[str, Any]) -> History:
+def header_from(record: dict[str, Any]) -> History:
     record["driver"] = DriverReport(**record["driver"])
     record["links"] = LinkTotals(**record["links"])
     record["samples"] = [ContentsSample(**each) for each in record["samples"]]
@@ -358,7 +358,7 @@ def _header(record: dict[str, Any]) -> History:
     return History(**record)
 
 
-def _operation(record: dict[str, Any]) -> Operation:
+def operation_from(record: dict[str, Any]) -> Operation:
     record["kind"] = OperationKind(record["kind"])
     record["outcome"] = Outcome(record["outcome"])
     record["phase"] = Phase(record["phase"])

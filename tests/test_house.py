@@ -18,6 +18,7 @@ PURE = (
     "replication/client/session.py",
     "replication/simulation",
     "replication/analysis",
+    "replication/exchange",
 )
 # Loading a scenario and spreading seeds over processes are the shells of two pure rooms.
 SHELLS = {"replication/plan/load.py", "replication/simulation/pool.py"}

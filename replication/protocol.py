@@ -250,6 +250,9 @@ class Backend:
     consistencies: frozenset[storage_pb2.Consistency.ValueType]  # that requests may ask for
     single_register: bool  # linearizable by default: reads return at most one live version
     promise: Callable[[Any], str]  # one sentence for these settings: what this cluster guarantees
+    # Whether acknowledged writes survive the loss of what these settings, with so many members, say
+    # that they survive. False: losing some is what was chosen, and no broken promise.
+    lossless: Callable[[Any, int], bool] = lambda settings, members: True
 
 
 def check(backend: Backend, body: RequestBody) -> str | None:

@@ -357,11 +357,14 @@ def test_an_operation_in_progress_can_be_abandoned() -> None:
 
 
 def test_final_reads_ask_for_the_strictest_level() -> None:
-    levels = {
-        family: {each.consistency for each in final_reads("final", ["a", "b"], family)}
-        for family in Family
-    }
-    assert levels == {Family.LEADER: {"linearizable"}, Family.LEADERLESS: {"all"}}
+    level = storage_pb2.Consistency.Value
+    for offered, strictest in (
+        (["CONSISTENCY_LOCAL", "CONSISTENCY_LINEARIZABLE"], "linearizable"),
+        (["CONSISTENCY_ONE", "CONSISTENCY_ALL"], "all"),
+        (["CONSISTENCY_LOCAL"], None),
+    ):
+        reads = final_reads("final", ["a", "b"], {level(name) for name in offered})
+        assert [each.consistency for each in reads] == [strictest] * 2
 
 
 ANSWERS: st.SearchStrategy[Answer | None] = st.one_of(

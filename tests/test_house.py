@@ -9,6 +9,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PURE = (
     "leader/raft",
+    "leader/primary_backup",
     "leaderless/dynamo",
     "replication/protocol.py",
     "replication/errors.py",

@@ -77,7 +77,7 @@ def check(view: View) -> Finding:
         found,
         sorted(shown, key=lambda each: each.at_ns or 0)[:WITNESSES_MAX],
         violations,
-        promises_durability(),
+        promises_durability(view),
         {
             "acknowledged": fate.acknowledged,
             "lost": len(fate.lost),
@@ -203,7 +203,9 @@ def _truncated(view: View, write: Operation) -> str:
     for event in view.history.events:
         if event.name == "log_truncated" and write.write_id in event.fields.get("write_ids", ()):
             at = words.moment(view, event.time_ns)
-            return f" {event.node} dropped it from its log at {at}, never having committed it."
+            known = [each.get("write_id") for each in event.fields.get("acknowledged", ())]
+            how = "having acknowledged" if write.write_id in known else "never having committed"
+            return f" {event.node} dropped it from its log at {at}, {how} it."
     return ""
 
 

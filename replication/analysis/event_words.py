@@ -30,7 +30,17 @@ def told(event: NodeEvent) -> str:
         case "log_truncated":
             entries = int(fields.get("entries") or 0)
             dropped = words.plural(entries, "log entry", "log entries")
-            return f"drops {dropped} from index {fields.get('from_index')} on"
+            told = [each.get("write_id") for each in fields.get("acknowledged", ())]
+            lost = f", acknowledged ones among them: {words.listed(told)}" if told else ""
+            return f"drops {dropped} from index {fields.get('from_index')} on{lost}"
+        case "replication_changed":
+            lag = words.milliseconds(int(fields.get("lag_ns") or 0))
+            return (
+                f"finds {fields.get('standby')} {fields.get('state')}, "
+                f"{fields.get('lag_entries')} records and {lag} behind"
+            )
+        case "acknowledgement_changed":
+            return f"waits for {fields.get('standbys')} standbys: {fields.get('reason')}"
         case "peer_suspected":
             return f"suspects {fields.get('peer')}"
         case "peer_trusted":

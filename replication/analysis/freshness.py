@@ -56,7 +56,7 @@ def promises_freshness(view: View) -> bool:
     With last-write-wins a clock that is ahead may let an older version win, so it promises nothing.
     """
     if view.history.single_register:
-        return setting(view, "default_read") != "local"
+        return view.history.lossless and setting(view, "default_read") != "local"
     n, r, w = view.once(_counts)
     return r + w > n and keeps_siblings(view)
 

@@ -37,13 +37,19 @@ def reads_weaker(view: View, read: Operation) -> bool:
 
 
 def promises_linearizability(view: View) -> bool:
-    """One order per key, which LINEARIZABLE and LEASE reads see. Weaker ones are judged apart."""
-    return view.history.single_register
+    """One order per key, which LINEARIZABLE and LEASE reads see. Weaker ones are judged apart.
+
+    A register that may lose what it acknowledged shows it to one reader and not to the next.
+    """
+    return view.history.single_register and view.history.lossless
 
 
-def promises_durability() -> bool:
-    """Both sides: acknowledged by a majority, or by W replicas, survives while disks are intact."""
-    return True
+def promises_durability(view: View) -> bool:
+    """Both sides: acknowledged by a majority, or by W replicas, survives while disks are intact.
+
+    Not where the backend says that its settings give that up (asynchronous replication).
+    """
+    return view.history.lossless
 
 
 def keeps_siblings(view: View) -> bool:
@@ -63,7 +69,9 @@ def _never_decided_by_a_clock(view: View) -> bool:
 
 def promises_no_vanished_writes(view: View) -> bool:
     """One order per key means that a put replaces; siblings mean that none is dropped unseen."""
-    return view.history.single_register or keeps_siblings(view)
+    if view.history.single_register:
+        return view.history.lossless
+    return keeps_siblings(view)
 
 
 def promises_convergence(view: View) -> bool:

@@ -1,6 +1,6 @@
 """From a planned operation to its request, and from a response to what the history keeps. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from replication.history import Operation, OperationKind, SeenVersion
@@ -124,12 +124,17 @@ def dot_text(dot: storage_pb2.Dot) -> str:
     return f"{dot.actor}:{dot.counter}"
 
 
-def final_reads(client: str, keys: Sequence[str], family: Family) -> list[PlannedOperation]:
-    """Return one read of every key, for after healing: the strictest level that a family has.
+def final_reads(
+    client: str,
+    keys: Sequence[str],
+    offered: Container[storage_pb2.Consistency.ValueType],
+) -> list[PlannedOperation]:
+    """Return one read of every key, for after healing: the strictest of the levels ``offered``.
 
-    Leaderless reads ask ALL replicas: a write that survives anywhere is not lost.
+    Leaderless reads ask ALL replicas: a write that survives anywhere is not lost. Who offers
+    neither that nor LINEARIZABLE is asked for its default.
     """
-    strictest = "linearizable" if family is Family.LEADER else "all"
+    strictest = next((name for name in ("linearizable", "all") if _LEVELS[name] in offered), None)
     return [
         PlannedOperation(
             client=client,

@@ -45,6 +45,7 @@ _LOGGED = frozenset(
     (
         *("node_started", "role_changed", "log_truncated", "peer_suspected", "peer_trusted"),
         *("link_faults_changed", "node_stopping"),
+        *("replication_changed", "acknowledgement_changed"),
     )
 )
 

@@ -82,6 +82,7 @@ class _Side:
         choice = plan.backends[family]
         backend = load_backend(choice.path)
         self.resolved: Mapping[int, ResolvedFault] = {}
+        self._offered = backend.consistencies
         self._plan = plan
         self._family = family
         self._folder = folder
@@ -110,6 +111,7 @@ class _Side:
             heal_ns=0,
             settle_end_ns=0,
             single_register=backend.single_register,
+            lossless=backend.lossless(choice.settings, len(plan.nodes)),
             wall_start_ns=time.time_ns(),
             settings=asdict(choice.settings),
         )
@@ -256,7 +258,7 @@ class _Side:
             home = nodes[number % len(nodes)]
             client = PlannedClient(f"final-{number + 1}", home, Route.FOLLOW)
             session = Session(client, self._family, nodes, self._plan.timing.operation_timeout_ns)
-            reads = final_reads(client.name, keys[number::FINAL_READERS], self._family)
+            reads = final_reads(client.name, keys[number::FINAL_READERS], self._offered)
             work.append((session, iter(reads)))
         return work
 

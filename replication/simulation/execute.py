@@ -160,6 +160,7 @@ class _Side:
             heal_ns=0,
             settle_end_ns=0,
             single_register=self._backend.single_register,
+            lossless=self._backend.lossless(settings, len(self._plan.nodes)),
             wall_start_ns=WALL_START_NS,
             settings=asdict(settings),
         )
@@ -263,7 +264,8 @@ class _Side:
             session = Session(client, self._family, nodes, timeout_ns)
             reader = Client(self._world, session, self._recorder, lambda _: Phase.FINAL)
             readers.append(reader)
-            reads = final_reads(client.name, keys[number::FINAL_READERS], self._family)
+            mine = keys[number::FINAL_READERS]
+            reads = final_reads(client.name, mine, self._backend.consistencies)
             reader.run(iter(reads), now_ns, now_ns + limit_ns)
         self._clients += readers
         self._wait_until(lambda: all(reader.done for reader in readers), limit_ns, None)

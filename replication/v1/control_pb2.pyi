@@ -173,12 +173,18 @@ class PeerStatus(_message.Message):
     ALIVE_FIELD_NUMBER: _builtins.int
     MATCH_INDEX_FIELD_NUMBER: _builtins.int
     NEXT_INDEX_FIELD_NUMBER: _builtins.int
+    LAG_ENTRIES_FIELD_NUMBER: _builtins.int
+    LAG_NS_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     alive: _builtins.bool
     """as this node sees it"""
     match_index: _builtins.int
     """leader: known to be stored there"""
     next_index: _builtins.int
+    lag_entries: _builtins.int
+    """primary: that the peer is not known to hold"""
+    lag_ns: _builtins.int
+    """primary: since the peer last held everything"""
     def __init__(
         self,
         *,
@@ -186,10 +192,12 @@ class PeerStatus(_message.Message):
         alive: _builtins.bool = ...,
         match_index: _builtins.int = ...,
         next_index: _builtins.int = ...,
+        lag_entries: _builtins.int = ...,
+        lag_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "match_index", b"match_index", "next_index", b"next_index", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "lag_entries", b"lag_entries", "lag_ns", b"lag_ns", "match_index", b"match_index", "next_index", b"next_index", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -47,6 +47,31 @@ ROLE_REPLICA: Role.ValueType  # 6
 """leaderless: all nodes are alike"""
 Global___Role: _TypeAlias = Role  # noqa: Y015
 
+class _ReplicationState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReplicationStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReplicationState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPLICATION_STATE_UNSPECIFIED: _ReplicationState.ValueType  # 0
+    REPLICATION_STATE_STREAMING: _ReplicationState.ValueType  # 1
+    """it has had everything within the detection timeout"""
+    REPLICATION_STATE_LAGGING: _ReplicationState.ValueType  # 2
+    """it has not"""
+    REPLICATION_STATE_RESYNCING: _ReplicationState.ValueType  # 3
+    """it gets all keys anew: the log does not reach back to it"""
+
+class ReplicationState(_ReplicationState, metaclass=_ReplicationStateEnumTypeWrapper): ...
+
+REPLICATION_STATE_UNSPECIFIED: ReplicationState.ValueType  # 0
+REPLICATION_STATE_STREAMING: ReplicationState.ValueType  # 1
+"""it has had everything within the detection timeout"""
+REPLICATION_STATE_LAGGING: ReplicationState.ValueType  # 2
+"""it has not"""
+REPLICATION_STATE_RESYNCING: ReplicationState.ValueType  # 3
+"""it gets all keys anew: the log does not reach back to it"""
+Global___ReplicationState: _TypeAlias = ReplicationState  # noqa: Y015
+
 @_typing.final
 class Event(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -66,6 +91,8 @@ class Event(_message.Message):
     READ_REPAIRED_FIELD_NUMBER: _builtins.int
     LINK_FAULTS_CHANGED_FIELD_NUMBER: _builtins.int
     NODE_STOPPING_FIELD_NUMBER: _builtins.int
+    REPLICATION_CHANGED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGEMENT_CHANGED_FIELD_NUMBER: _builtins.int
     RANGES_COMPARED_FIELD_NUMBER: _builtins.int
     REPLICA_SYNCED_FIELD_NUMBER: _builtins.int
     HINT_STORED_FIELD_NUMBER: _builtins.int
@@ -105,6 +132,10 @@ class Event(_message.Message):
     @_builtins.property
     def node_stopping(self) -> Global___NodeStopping: ...
     @_builtins.property
+    def replication_changed(self) -> Global___ReplicationChanged: ...
+    @_builtins.property
+    def acknowledgement_changed(self) -> Global___AcknowledgementChanged: ...
+    @_builtins.property
     def ranges_compared(self) -> Global___RangesCompared: ...
     @_builtins.property
     def replica_synced(self) -> Global___ReplicaSynced: ...
@@ -140,6 +171,8 @@ class Event(_message.Message):
         read_repaired: Global___ReadRepaired | None = ...,
         link_faults_changed: Global___LinkFaultsChanged | None = ...,
         node_stopping: Global___NodeStopping | None = ...,
+        replication_changed: Global___ReplicationChanged | None = ...,
+        acknowledgement_changed: Global___AcknowledgementChanged | None = ...,
         ranges_compared: Global___RangesCompared | None = ...,
         replica_synced: Global___ReplicaSynced | None = ...,
         hint_stored: Global___HintStored | None = ...,
@@ -150,11 +183,11 @@ class Event(_message.Message):
         tombstone_purged: Global___TombstonePurged | None = ...,
         delete_undone: Global___DeleteUndone | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -290,18 +323,25 @@ Global___VoteCast: _TypeAlias = VoteCast  # noqa: Y015
 
 @_typing.final
 class LogTruncated(_message.Message):
-    """Entries that this node had to drop because they were never committed."""
+    """Entries that this node had to drop because another leader's log has others in their place."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FROM_INDEX_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     WRITE_IDS_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     from_index: _builtins.int
     entries: _builtins.int
     @_builtins.property
     def write_ids(self) -> _containers.RepeatedCompositeFieldContainer[_storage_pb2.WriteId]:
         """of the entries dropped"""
+
+    @_builtins.property
+    def acknowledged(self) -> _containers.RepeatedCompositeFieldContainer[Global___LostWrite]:
+        """Those of them that, as far as this node knows, a client had been told of: they are lost. Always
+        empty where only what was never committed can be dropped.
+        """
 
     def __init__(
         self,
@@ -309,14 +349,38 @@ class LogTruncated(_message.Message):
         from_index: _builtins.int = ...,
         entries: _builtins.int = ...,
         write_ids: _abc.Iterable[_storage_pb2.WriteId] | None = ...,
+        acknowledged: _abc.Iterable[Global___LostWrite] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "from_index", b"from_index", "write_ids", b"write_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "entries", b"entries", "from_index", b"from_index", "write_ids", b"write_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LogTruncated: _TypeAlias = LogTruncated  # noqa: Y015
+
+@_typing.final
+class LostWrite(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITE_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def write_id(self) -> _storage_pb2.WriteId: ...
+    def __init__(
+        self,
+        *,
+        write_id: _storage_pb2.WriteId | None = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["write_id", b"write_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "write_id", b"write_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostWrite: _TypeAlias = LostWrite  # noqa: Y015
 
 @_typing.final
 class PeerSuspected(_message.Message):
@@ -823,3 +887,60 @@ class ReplicaSynced(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplicaSynced: _TypeAlias = ReplicaSynced  # noqa: Y015
+
+@_typing.final
+class ReplicationChanged(_message.Message):
+    """How far a standby is behind its primary, told by the primary when the state changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDBY_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LAG_ENTRIES_FIELD_NUMBER: _builtins.int
+    LAG_NS_FIELD_NUMBER: _builtins.int
+    standby: _builtins.str
+    state: Global___ReplicationState.ValueType
+    lag_entries: _builtins.int
+    lag_ns: _builtins.int
+    """since it last had everything"""
+    def __init__(
+        self,
+        *,
+        standby: _builtins.str = ...,
+        state: Global___ReplicationState.ValueType = ...,
+        lag_entries: _builtins.int = ...,
+        lag_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lag_entries", b"lag_entries", "lag_ns", b"lag_ns", "standby", b"standby", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplicationChanged: _TypeAlias = ReplicationChanged  # noqa: Y015
+
+@_typing.final
+class AcknowledgementChanged(_message.Message):
+    """A primary waits for more or fewer standbys than before it acknowledges a write."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STANDBYS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    standbys: _builtins.int
+    """that a write waits for from now on; 0: the primary acknowledges alone"""
+    reason: _builtins.str
+    """"n2 was silent for 500 ms" """
+    def __init__(
+        self,
+        *,
+        standbys: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "standbys", b"standbys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgementChanged: _TypeAlias = AcknowledgementChanged  # noqa: Y015

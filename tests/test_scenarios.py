@@ -39,12 +39,15 @@ def planned(name: str, *overrides: str) -> Plan:
 
 def test_every_promised_scenario_is_there() -> None:
     assert {
+        "flaky-network",
         "follower-crash",
         "leader-crash",
         "leader-partition",
         "leader-pause",
+        "rolling-restart",
         "split-writers",
         "steady",
+        "wan-three-regions",
     } <= set(NAMES)
 
 

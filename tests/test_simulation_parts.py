@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from replication.plan.regions import missing_pairs, regions, round_trip_ns
 from replication.protocol import Erase, Persist, Put
 from replication.simulation.clock import Clock
 from replication.simulation.delays import Constant, Delay, Exponential, Lognormal, Uniform
 from replication.simulation.disk import Disk
-from replication.simulation.regions import missing_pairs, regions, round_trip_ns
 from replication.simulation.settings import DiskSettings
 from replication.simulation.timeline import Timeline
 
@@ -91,7 +91,8 @@ def test_every_pair_of_regions_has_a_figure_that_light_allows() -> None:
     assert len(regions()) == 9
     for one in regions():
         for other in regions():
-            assert round_trip_ns(one, other) == round_trip_ns(other, one) >= 1 * MS
+            assert round_trip_ns(one, other) == round_trip_ns(other, one)
+            assert round_trip_ns(one, other) >= 20 * MS or one == other
     with pytest.raises(KeyError):
         round_trip_ns("atlantis", "atlantis")
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from replication.plan.scenario import read_scenario
 from replication.protocol import Family
 from replication.simulation.execute import simulate
 from replication.simulation.judging import judge
 from replication.simulation.pool import swarm
 from replication.simulation.shrinking import shrink_seed
-from replication.simulation.tables import read_simulated_plan
 
 SEEDS_MAX = 2_000
 FAULTS_MAX = 5
@@ -140,5 +140,5 @@ def test_a_planted_mistake_is_found_and_made_small(planted: Planted) -> None:
 
     tables = tomllib.loads(shrunk.toml())
     for _ in range(3):
-        again = judge(simulate(read_simulated_plan(tables, "planted", "shrunk.toml"), family))
+        again = judge(simulate(read_scenario(tables, "planted", "shrunk.toml").plan, family))
         assert again == shrunk.failure

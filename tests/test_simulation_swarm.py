@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from replication.errors import ConfigError
+from replication.plan.scenario import read_scenario
 from replication.plan.units import duration_ns
 from replication.protocol import Family
 from replication.simulation.draw import draw_scenario
 from replication.simulation.pool import swarm
 from replication.simulation.seeds import SeedResult, run_seed, summary
 from replication.simulation.shrinking import shrink_seed
-from replication.simulation.tables import read_simulated_plan
 from replication.simulation.toml import to_toml
 
 ALL_KINDS = [
@@ -40,7 +40,7 @@ BROKEN: dict[str, Any] = {
 @pytest.mark.parametrize("seed", range(1, 60))
 def test_what_is_drawn_is_a_scenario_within_its_limits(seed: int) -> None:
     drawn = draw_scenario(SHORT, "short", seed)
-    plan = read_simulated_plan(drawn, "short", "drawn")
+    plan = read_scenario(drawn, "short", "drawn").plan
     assert plan.seed == seed
     assert len(plan.nodes) in (3, 5)
     assert 2 <= len(plan.clients) <= 6
@@ -149,14 +149,14 @@ def test_an_interrupted_search_keeps_the_smallest_so_far() -> None:
         ({"swarm": {"fault_kinds": ["kil"]}}, 'did you mean "kill"'),
         ({"simulation": {"network": {"loss": 2}}}, "simulation.network.loss: 2 is too large"),
         ({"simulation": {"network": {"delay": {"low": "2ms"}}}}, "{ low, high }"),
-        ({"simulation": {"network": {"regions": ["mars"]}}}, "mars is unknown"),
+        ({"cluster": {"regions": ["us-eats"]}}, 'did you mean "us-east"?'),
         (
             {"simulation": {"fault": [{"kind": "slow-disk", "at": "1s", "node": "n1"}]}},
             "slow-disk needs by",
         ),
         (
             {"simulation": {"fault": [{"kind": "wipe", "at": "1s", "node": "n77"}]}},
-            "n77 names no node",
+            '"n77" is no node',
         ),
     ],
 )
@@ -168,7 +168,7 @@ def test_a_mistake_is_told_with_its_place(tables: dict[str, Any], expected: str)
         **tables,
     }
     with pytest.raises(ConfigError) as caught:
-        read_simulated_plan(raw, "bad", "bad.toml")
+        read_scenario(raw, "bad", "bad.toml")
     assert any(expected in line for line in caught.value.problems), caught.value.problems
     assert all(line.startswith("bad.toml: ") for line in caught.value.problems)
 

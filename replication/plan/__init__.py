@@ -38,7 +38,7 @@ from replication.plan.plan import Plan
 from replication.plan.resolve import Unresolvable, resolve
 from replication.plan.scenario import Scenario, make_plan, read_scenario
 from replication.plan.schedule import Action, Step, schedule
-from replication.plan.schema import json_schema
+from replication.plan.swarm import json_schema
 
 __all__ = [
     "Action",

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 from replication.history import OperationKind
 from replication.plan.parts import clients_of, nodes_of
-from replication.plan.problems import Path, Problems, one_of, unknown_key
+from replication.plan.problems import Path, Problems, hint_at, one_of, unknown_key
+from replication.plan.regions import regions
 from replication.plan.schema import Document, OperationTable
 from replication.plan.settings import Chosen
+from replication.plan.swarm import ScenarioDocument
 from replication.plan.units import duration_text, shown
 from replication.plan.workload import Pick
 from replication.protocol import Family
@@ -47,6 +49,16 @@ def check_run(document: Document, problems: Problems) -> None:
             f"{duration_text(run.operation_timeout)} is too short, "
             f"expected {duration_text(OPERATION_TIMEOUT_NS_MIN)} or more",
         )
+
+
+def check_room(document: ScenarioDocument, problems: Problems) -> None:
+    """Judge where the nodes are, and what befalls them in a simulation alone."""
+    for index, region in enumerate(document.cluster.regions):
+        if region not in regions():
+            words = f"{shown(region)} is unknown{hint_at(region, regions())}, there are: "
+            problems.add(("cluster", "regions", index), words + ", ".join(regions()))
+    for index, fault in enumerate(document.simulation.fault):
+        _node(fault.node, ("simulation", "fault", index, "node"), document, problems)
 
 
 def check_workload(

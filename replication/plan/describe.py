@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import combinations
 
 from replication.plan.model import (
     BackendChoice,
@@ -14,6 +15,7 @@ from replication.plan.model import (
     Route,
 )
 from replication.plan.plan import Plan
+from replication.plan.regions import places, round_trip_ns
 from replication.plan.resolve import deed_words, effect_words, link_ends
 from replication.plan.targets import ALL, Role, parse_target
 from replication.plan.units import duration_text, shown
@@ -31,7 +33,7 @@ from replication.protocol import Family
 
 def describe(plan: Plan) -> list[str]:
     """Return the plan as sentences: the clusters, the work, every fault, what is expected."""
-    sentences = [plan.question, _cluster(plan)]
+    sentences = [plan.question, _cluster(plan), *_regions(plan)]
     sentences += [
         f"{family.value.capitalize()} side: {_backend(plan.backends[family])}." for family in Family
     ]
@@ -54,6 +56,20 @@ def _cluster(plan: Plan) -> str:
     if plan.sync == "always":
         return f"Each side has {names}; a write is on disk before it counts."
     return f"Each side has {names}; writes are not synced to disk, power loss may take them."
+
+
+def _regions(plan: Plan) -> list[str]:
+    if not plan.regions:
+        return []
+    region = places(plan.regions, plan.nodes, {})
+    named = list(dict.fromkeys(region.values()))
+    homes = [f"{each} ({', '.join(n for n in plan.nodes if region[n] == each)})" for each in named]
+    trips = [
+        f"{one} to {other} {duration_text(round_trip_ns(one, other))}"
+        for one, other in combinations(named, 2)
+    ]
+    text = f"They are in {', '.join(homes)}, each client in the region of its node."
+    return [f"{text} Round trips: {', '.join(trips)}." if trips else text]
 
 
 def _backend(choice: BackendChoice) -> str:

@@ -9,7 +9,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from replication.plan.problems import Path, Problems, closest, one_of, path_text, unknown_key
-from replication.plan.schema import PLAIN, Document
+from replication.plan.schema import PLAIN
+from replication.plan.swarm import ScenarioDocument
 from replication.plan.units import shown
 
 _KINDS = {
@@ -22,10 +23,15 @@ _KINDS = {
     "model_type": "a table",
     "list_type": "a list",
 }
-_TABLE_LISTS: tuple[Path, ...] = (("fault",), ("expect",), ("workload", "operation"))
+_TABLE_LISTS: tuple[Path, ...] = (
+    ("fault",),
+    ("expect",),
+    ("workload", "operation"),
+    ("simulation", "fault"),
+)
 
 
-def read_document(raw: Mapping[str, Any], problems: Problems) -> Document:
+def read_document(raw: Mapping[str, Any], problems: Problems) -> ScenarioDocument:
     """Return the document with whatever is sound in ``raw``; the rest is at its default.
 
     Every mistake goes to ``problems``.
@@ -35,7 +41,7 @@ def read_document(raw: Mapping[str, Any], problems: Problems) -> Document:
         problems.add(path, f"{shown(value)} cannot be used here, expected text or a number")
         _prune(tables, path, a_table=False)
     try:
-        return Document.model_validate(tables)
+        return ScenarioDocument.model_validate(tables)
     except ValidationError as error:
         details = error.errors(include_url=False)
     sound = deepcopy(tables)
@@ -43,7 +49,7 @@ def read_document(raw: Mapping[str, Any], problems: Problems) -> Document:
         path = _path_in(tables, detail["loc"])
         _complain(path, dict(detail), problems)
         _prune(sound, path, a_table=detail["type"] == "model_type")
-    return Document.model_validate(sound)
+    return ScenarioDocument.model_validate(sound)
 
 
 def _odd_values(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -156,7 +162,7 @@ def _complain_of_key(path: Path, problems: Problems) -> None:
 
 def _keys_at(parents: Path) -> list[str]:
     """Return the keys that the table at ``parents`` may have."""
-    model: type[BaseModel] | None = Document
+    model: type[BaseModel] | None = ScenarioDocument
     for part in parents:
         if model is not None and isinstance(part, str):
             model = next(
@@ -178,7 +184,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
     return next((each for each in found if each is not None), None)
 
 
-def _all_keys(model: type[BaseModel] = Document, prefix: str = "") -> Iterator[str]:
+def _all_keys(model: type[BaseModel] = ScenarioDocument, prefix: str = "") -> Iterator[str]:
     for name, each in _fields(model):
         inner = _model_in(each.annotation)
         if inner is None:

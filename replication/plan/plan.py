@@ -11,11 +11,13 @@ from replication.plan.backends import FindBackend, find_backend
 from replication.plan.model import (
     BackendChoice,
     Expectation,
+    LinkRule,
     PlannedClient,
     PlannedFault,
     PlannedOperation,
     Timing,
 )
+from replication.plan.regions import distances
 from replication.plan.streams import stream
 from replication.plan.workload import Workload
 from replication.protocol import Family, NodeId
@@ -44,6 +46,7 @@ class Plan:
     levels: Mapping[Family, Mapping[OperationKind, str]] = field(default_factory=dict)
     replica_counts: Mapping[OperationKind, int] = field(default_factory=dict)
     spares: tuple[NodeId, ...] = ()  # nodes that are no members, until a fault lets them join
+    regions: tuple[str, ...] = ()  # to which nodes are dealt in turn; empty: all side by side
 
     def operations(
         self, client_name: str, family: Family | None = None
@@ -88,6 +91,11 @@ class Plan:
     def replicas(self, family: Family, kind: OperationKind) -> int:
         """Return the R of a read or the W of a write to ask for; 0: as the cluster is set."""
         return self.replica_counts.get(kind, 0) if family is Family.LEADERLESS else 0
+
+    def distances(self) -> tuple[LinkRule, ...]:
+        """Return what lies between the regions of the cluster, for nodes and clients."""
+        homes = {client.name: client.home for client in self.clients}
+        return distances(self.regions, (*self.nodes, *self.spares), homes)
 
     def fault_random(self, fault: PlannedFault) -> Random:
         """Return the generator that resolves the target of ``fault``, on either side."""

@@ -11,7 +11,7 @@ Path: TypeAlias = tuple[str | int, ...]
 
 _SECTIONS = (
     *("title", "question", "run", "cluster", "leader", "leaderless", "workload", "fault"),
-    "expect",
+    *("expect", "simulation", "swarm"),
 )
 
 

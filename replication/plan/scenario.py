@@ -8,7 +8,7 @@ from typing import Any
 from replication.history import OperationKind
 from replication.plan import parts
 from replication.plan.backends import FindBackend, find_backend
-from replication.plan.check import check_run, check_workload
+from replication.plan.check import check_room, check_run, check_workload
 from replication.plan.check_expectations import Known, read_expectations
 from replication.plan.check_faults import check_faults
 from replication.plan.document import read_document
@@ -67,6 +67,7 @@ def read_scenario(
     problems = Problems(source)
     document = read_document(raw, problems)
     check_run(document, problems)
+    check_room(document, problems)
     backends = read_backends(document, problems, find)
     check_workload(document, problems, backends)
     check_faults(document, problems)
@@ -95,6 +96,7 @@ def read_scenario(
             OperationKind(kind): count for kind, count in document.workload.replicas.items()
         },
         spares=parts.spares_of(document),
+        regions=tuple(document.cluster.regions),
     )
     return Scenario(name, plan)
 

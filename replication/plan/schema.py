@@ -118,6 +118,9 @@ class ClusterSection(Section):
     spares: int = Field(
         default=0, ge=0, le=SPARES_MAX, description='nodes that wait for kind = "join"'
     )
+    regions: list[Word] = Field(
+        default=[], description="nodes are dealt to them in turn, clients stand beside their home"
+    )
     sync: Literal["always", "off"] = Field(
         default="always", description="always: a write is durable before it counts"
     )
@@ -281,8 +284,3 @@ class Document(Section):
     workload: WorkloadSection = WorkloadSection()
     fault: list[FaultTable] = []
     expect: list[ExpectTable] = []
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of scenario files, for editors. Settings of backends stay open."""
-    return Document.model_json_schema(by_alias=True)

@@ -6,19 +6,16 @@ a scenario is drawn within them (``replication.simulation.draw``). Bounds come i
 to, both included.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from replication.errors import ConfigError
-from replication.plan.document import complaint
-from replication.plan.problems import path_text
 from replication.plan.schema import (
     CLIENTS_MAX,
     NODES_MAX,
     PLAIN,
+    Document,
     Duration,
     Rate,
     Section,
@@ -27,7 +24,6 @@ from replication.plan.schema import (
     _text_or_table,
 )
 
-TABLES = ("simulation", "swarm")
 DRIFT_PPM_MAX = 200_000
 
 
@@ -69,7 +65,6 @@ class NetworkTable(Section):
 
     delay: DelayValue | None = Field(default=None, description="one way, between nodes")
     client_delay: DelayValue | None = Field(default=None, description="one way, client to node")
-    regions: list[Word] = Field(default=[], description="nodes are dealt to them in turn")
     loss: Share = 0.0
     duplicate: Share = 0.0
     reorder: Share = Field(default=0.0, description="share of messages that later ones overtake")
@@ -191,31 +186,13 @@ class SwarmTable(Section):
         return self
 
 
-class SimulatedDocument(Section):
-    """The two tables of a scenario file; without ``[swarm]`` the defaults are the limits."""
+class ScenarioDocument(Document):
+    """A whole scenario file; without ``[swarm]`` the defaults are the limits."""
 
     simulation: SimulationTable = SimulationTable()
     swarm: SwarmTable = SwarmTable()
 
 
-def read_simulated(raw: Mapping[str, Any], source: str) -> SimulatedDocument:
-    """Return the two tables of the scenario ``raw``; raise ConfigError with every problem."""
-    tables = {name: raw[name] for name in TABLES if name in raw}
-    try:
-        return SimulatedDocument.model_validate(tables)
-    except ValidationError as error:
-        lines = []
-        for detail in error.errors(include_url=False):
-            place = path_text(
-                tuple(part for part in detail["loc"] if part not in ("text", "table"))
-            )
-            words = "unknown key"
-            if detail["type"] != "extra_forbidden":
-                words = complaint(detail["type"], detail.get("ctx", {}), detail["input"])
-            lines.append(f"{source}: {place}: {words}")
-        raise ConfigError(lines) from None
-
-
-def without_simulation(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables that real runs know too."""
-    return {name: table for name, table in raw.items() if name not in TABLES}
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of scenario files, for editors. Settings of backends stay open."""
+    return ScenarioDocument.model_json_schema(by_alias=True)

@@ -34,6 +34,7 @@ CONNECT_TIMEOUT_S = 10.0
 PROGRESS_S = 0.1
 FINAL_READERS = 8
 HEAL_TIMEOUT_S = 2.0
+REGIONS = 0  # what lies between regions, among the link rules that are numbered by fault
 READ_REPAIR_NS_MAX = 1_000_000_000  # what the final reads begin to repair is watched for this long
 
 T = TypeVar("T")
@@ -170,6 +171,8 @@ class _Side:
             lambda when_ns: timers.sleep_until(when_ns + self._zero_ns),
             self._earlier,
         )
+        if self._plan.regions:
+            await cuts.add(REGIONS, self._plan.distances())
         try:
             await self._unless_broken(self._load(driver, nemesis, timers))
             await self._unless_broken(self._judge(driver))

@@ -7,7 +7,7 @@ arguments give equal histories, byte for byte, in every process.
 
     one side of a plan        ``simulate`` (execute), with ``clients``, ``nemesis``, ``room``
     the world                 ``world``: ``node`` (turns, timer) with ``effects`` (order, group
-                              commit), ``disk``, ``clock``; ``network`` with ``regions``, ``delays``
+                              commit), ``disk``, ``clock``; ``network`` with ``delays``
     what it is like           ``settings``, read from a scenario's ``[simulation]`` by ``tables``
     what must hold            ``invariants`` finds a family's own, ``watching`` shows them each step
     many seeds                ``pool`` and ``seeds``: ``draw`` a scenario for each within
@@ -37,7 +37,6 @@ from replication.simulation.settings import (
     SimulationSettings,
 )
 from replication.simulation.shrinking import Shrunk, shrink, shrink_seed
-from replication.simulation.tables import read_simulated_plan
 from replication.simulation.telling import story
 
 __all__ = [
@@ -54,7 +53,6 @@ __all__ = [
     "SwarmReport",
     "draw_scenario",
     "judge",
-    "read_simulated_plan",
     "shrink",
     "shrink_seed",
     "simulate",

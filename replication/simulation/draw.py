@@ -10,8 +10,9 @@ from random import Random
 from typing import Any
 
 from replication.plan.streams import stream
-from replication.plan.swarm import SwarmTable, read_simulated
+from replication.plan.swarm import SwarmTable
 from replication.plan.units import duration_text
+from replication.simulation.tables import read_tables
 
 Tables = dict[str, Any]
 
@@ -26,7 +27,7 @@ def draw_scenario(raw: Mapping[str, Any], name: str, seed: int) -> Tables:
     What ``[swarm]`` does not draw (routes, consistency levels, backends, the mix of operations) is
     as the scenario has it. Raises ConfigError when its tables are wrong.
     """
-    limits = read_simulated(raw, name).swarm
+    limits = read_tables(raw, name).swarm
     cluster = stream(seed, "swarm", "cluster")
     duration_ns = _between(cluster, limits.duration)
     nodes = limits.nodes[int(cluster.random() * len(limits.nodes))]

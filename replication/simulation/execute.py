@@ -124,8 +124,7 @@ class _Side:
         room = replace(room, disk=replace(room.disk, sync=room.disk.sync and plan.sync != "off"))
         self._room = room
         homes = {client.name: client.home for client in plan.clients}
-        everybody = homes | {reader.name: reader.home for reader in _readers(plan, plan.nodes)}
-        spec = ClusterSpec(self._backend, self._choice.settings, plan.nodes, everybody, plan.spares)
+        spec = ClusterSpec(self._backend, self._choice.settings, plan.nodes, plan.spares)
         make = find_invariants(self._choice.path) if invariants else None
         watcher = None if make is None else make(self._choice.settings, spec.everybody)
         self._world = World(spec, room, plan.seed, watcher)
@@ -204,6 +203,7 @@ class _Side:
         self._settle(READ_REPAIR_NS_MAX)
 
     def _start(self) -> None:
+        self._world.impose("regions", self._plan.distances())
         self._world.start()
         # A node may serve before it can talk to the others; a launcher waits for both.
         connected_ns = self._room.processor.reconnect_ns + POLL_NS

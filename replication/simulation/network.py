@@ -17,8 +17,7 @@ from replication.history import LinkTotals
 from replication.plan.model import LinkRule
 from replication.plan.streams import stream
 from replication.protocol import NodeId
-from replication.simulation.delays import Constant, Sampler
-from replication.simulation.regions import round_trip_ns
+from replication.simulation.delays import Sampler
 from replication.simulation.settings import MILLISECOND_NS, NetworkSettings
 from replication.simulation.timeline import Timeline
 
@@ -254,13 +253,10 @@ class Network:
         timeline: Timeline,
         settings: NetworkSettings,
         seed: int,
-        nodes: Sequence[NodeId],
-        clients: dict[str, NodeId],
     ) -> None:
         self._timeline = timeline
         self._settings = settings
         self._seed = seed
-        self._places = _places(settings, nodes, clients)
         self._totals = LinkTotals()
         self._ways: dict[tuple[str, str], Way] = {}
         self._rules: list[tuple[object, LinkRule]] = []
@@ -268,7 +264,7 @@ class Network:
     def link(self, sender: NodeId, receiver: NodeId, deliver: Deliver) -> Link:
         """Make the link between two nodes; once per ordered pair."""
         rng = stream(self._seed, f"network:{sender}>{receiver}")
-        draw = self._sampler(sender, receiver, rng)
+        draw = self._settings.within.sampler(rng)
         made = Link(sender, deliver, self._timeline, self._settings, draw, rng, self._totals)
         self._ways[sender, receiver] = made
         return made
@@ -288,7 +284,7 @@ class Network:
         found = self._ways.get((source, destination))
         if found is None:
             rng = stream(self._seed, f"network:{source}>{destination}")
-            found = Way(self._sampler(source, destination, rng, client=True), rng)
+            found = Way(self._settings.clients.sampler(rng), rng)
             self._ways[source, destination] = found
             self._rejoin(source, destination)
         return found
@@ -333,28 +329,3 @@ class Network:
         for rule in mine:
             assert way.faults is not None
             way.faults.join(rule)
-
-    def _sampler(
-        self, source: str, destination: str, rng: Random, *, client: bool = False
-    ) -> Sampler:
-        delay = self._settings.clients if client else self._settings.within
-        jitter = delay.sampler(rng)
-        if not self._places:
-            return jitter
-        base_ns = round_trip_ns(self._places[source], self._places[destination]) // 2
-        if isinstance(delay, Constant):
-            total_ns = base_ns + delay.value_ns
-            return lambda: total_ns
-        return lambda: base_ns + jitter()
-
-
-def _places(
-    settings: NetworkSettings, nodes: Sequence[NodeId], clients: dict[str, NodeId]
-) -> dict[str, str]:
-    """Return the region of every node and client; empty when there are no regions."""
-    regions = settings.regions
-    if not regions:
-        return {}
-    places = {node: regions[number % len(regions)] for number, node in enumerate(nodes)}
-    places.update({client: places[home] for client, home in clients.items()})
-    return places

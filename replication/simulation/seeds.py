@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from replication.history import Outcome
+from replication.plan.scenario import read_scenario
 from replication.protocol import Family
 from replication.simulation.draw import draw_scenario
 from replication.simulation.execute import Simulated, simulate
 from replication.simulation.judging import Failure, judge
-from replication.simulation.tables import read_simulated_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class SwarmReport:
 def simulate_seed(raw: Mapping[str, Any], name: str, seed: int, family: Family) -> Simulated:
     """Return what one seed of a swarm leaves on one side."""
     drawn = draw_scenario(raw, name, seed)
-    return simulate(read_simulated_plan(drawn, name, f"seed {seed}"), family)
+    return simulate(read_scenario(drawn, name, f"seed {seed}").plan, family)
 
 
 def run_seed(raw: Mapping[str, Any], name: str, seed: int, family: Family) -> SeedResult:

@@ -18,8 +18,7 @@ class NetworkSettings:
     ``loss``, ``duplicate`` and ``reorder`` are probabilities per message between nodes, all the
     time; link faults of the plan come on top. A reordered message is held back by up to
     ``reorder_hold_ns`` while later ones pass. ``bandwidth_bytes_per_second`` is per link, 0 for
-    no limit. With ``regions`` the nodes are dealt to them in turn, each client stands in the
-    region of its home node, and ``within`` is what comes on top of the table's round trips.
+    no limit. What lies between regions comes from the plan.
     ``count_bytes`` measures messages for the history; without it bytes are reported as 0.
     """
 
@@ -29,7 +28,6 @@ class NetworkSettings:
     clients: Delay = field(
         default_factory=lambda: Exponential(120 * MICROSECOND_NS, 60 * MICROSECOND_NS)
     )
-    regions: tuple[str, ...] = ()
     loss: float = 0.0
     duplicate: float = 0.0
     reorder: float = 0.0

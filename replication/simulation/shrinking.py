@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from replication.errors import ConfigError
 from replication.history import History, Phase
+from replication.plan.scenario import read_scenario
 from replication.plan.units import duration_ns, duration_text
 from replication.protocol import Family
 from replication.simulation.draw import Tables, draw_scenario
@@ -32,7 +33,6 @@ from replication.simulation.parts import (
     with_operations,
     without,
 )
-from replication.simulation.tables import read_simulated_plan
 from replication.simulation.telling import story
 from replication.simulation.toml import to_toml
 
@@ -338,7 +338,7 @@ class _Search:
 def _simulate(
     tables: Mapping[str, Any], name: str, family: Family, *, load_only: bool = False
 ) -> tuple[Simulated, Failure | None]:
-    plan = read_simulated_plan(tables, name, name)
+    plan = read_scenario(tables, name, name).plan
     simulated = simulate(plan, family, load_only=load_only)
     if simulated.history.interrupted:
         raise KeyboardInterrupt

@@ -4,18 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from replication.errors import ConfigError
-from replication.plan.plan import Plan
-from replication.plan.scenario import read_scenario
-from replication.plan.swarm import (
-    DelayTable,
-    SimulationTable,
-    read_simulated,
-    without_simulation,
-)
+from replication.plan.document import read_document
+from replication.plan.problems import Problems
+from replication.plan.swarm import DelayTable, ScenarioDocument, SimulationTable
 from replication.protocol import NodeId
 from replication.simulation.delays import Constant, Delay, Exponential, Lognormal, Uniform
-from replication.simulation.regions import regions
 from replication.simulation.settings import ClockSettings, SimulationSettings
 
 
@@ -34,37 +27,17 @@ class SimulatedFault:
 def simulated_settings(
     scenario: Mapping[str, Any], source: str = "scenario"
 ) -> tuple[SimulationSettings, tuple[SimulatedFault, ...]]:
-    """Return the world that a scenario describes; raise ConfigError with every problem."""
-    table = read_simulated(scenario, source).simulation
-    unknown = [name for name in table.network.regions if name not in regions()]
-    if unknown:
-        raise ConfigError(
-            [
-                f"{source}: simulation.network.regions: {name} is unknown, "
-                f"expected some of {', '.join(regions())}"
-                for name in unknown
-            ]
-        )
+    """Return the world that a scenario describes; raise ConfigError with every problem of form."""
+    table = read_tables(scenario, source).simulation
     return _settings(table), tuple(_faults(table))
 
 
-def read_simulated_plan(raw: Mapping[str, Any], name: str, source: str) -> Plan:
-    """Return the plan of a scenario that may have the tables of the simulation.
-
-    The plan keeps the whole scenario. Raises ConfigError with every problem.
-    """
-    scenario = read_scenario(without_simulation(raw), name, source)
-    _, faults = simulated_settings(raw, source)
-    nodes = scenario.plan.nodes
-    strangers = [fault.node for fault in faults if fault.node not in nodes]
-    if strangers:
-        raise ConfigError(
-            [
-                f"{source}: simulation.fault: {node} names no node, expected n1 to {nodes[-1]}"
-                for node in strangers
-            ]
-        )
-    return replace(scenario.plan, scenario=dict(raw))
+def read_tables(scenario: Mapping[str, Any], source: str) -> ScenarioDocument:
+    """Return the tables of a scenario; raise ConfigError with every problem of form."""
+    problems = Problems(source)
+    document = read_document(scenario, problems)
+    problems.raise_if_any()
+    return document
 
 
 def _settings(table: SimulationTable) -> SimulationSettings:
@@ -81,7 +54,6 @@ def _settings(table: SimulationTable) -> SimulationSettings:
             default.network,
             within=_delay(network.delay, default.network.within),
             clients=_delay(network.client_delay, default.network.clients),
-            regions=tuple(network.regions),
             loss=network.loss,
             duplicate=network.duplicate,
             reorder=network.reorder,

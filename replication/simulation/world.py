@@ -1,6 +1,6 @@
 """A cluster, its network and its clients' connections in virtual time."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,12 +28,11 @@ Stopped = Callable[[bool], None]
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """Who is there: one backend with its settings, its nodes, and clients with their homes."""
+    """Who is there: one backend with its settings, and its nodes."""
 
     backend: Backend
     settings: Any
     nodes: tuple[NodeId, ...]  # the members at the start
-    clients: Mapping[str, NodeId]
     spares: tuple[NodeId, ...] = ()  # not started until somebody launches them; no members
 
     @property
@@ -61,8 +60,7 @@ class World:
         self.seed = seed
         self.timeline = Timeline()
         self.events: list[tuple[int, NodeId, event_pb2.Event]] = []
-        clients = dict(spec.clients)
-        self.network = Network(self.timeline, settings.network, seed, spec.everybody, clients)
+        self.network = Network(self.timeline, settings.network, seed)
         self._watcher = watcher
         self._rng = stream(seed, "starts")
         self._held_down: dict[NodeId, list[object]] = {name: [] for name in spec.everybody}

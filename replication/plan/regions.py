@@ -1,4 +1,4 @@
-"""Round trips between regions of public clouds.
+"""Round trips between regions of public clouds, and how far that puts nodes and clients apart.
 
 Rounded from general knowledge of the inter-region latencies that the large public clouds publish
 and that independent monitors show (2020 to 2025, medians): they are figures to reason with, good to
@@ -6,7 +6,11 @@ about ten percent, not measurements of ours. Light in fibre takes about 10 ms pe
 trip, and cables are not straight: each figure is 1.2 to 2 times that floor.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
+
+from replication.plan.model import LinkRule
+from replication.protocol import NodeId
 
 # Milliseconds there and back. One direction is listed; half of it is taken each way.
 ROUND_TRIP_MS: dict[tuple[str, str], float] = {
@@ -48,9 +52,6 @@ ROUND_TRIP_MS: dict[tuple[str, str], float] = {
     ("sa-east", "au-southeast"): 310,
 }
 
-# Between two machines in different buildings of one region.
-WITHIN_REGION_MS = 1.0
-
 
 def regions() -> list[str]:
     """Return every region that has a place in the table, sorted."""
@@ -58,13 +59,38 @@ def regions() -> list[str]:
 
 
 def round_trip_ns(one: str, other: str) -> int:
-    """Return the round trip in nanoseconds; raise KeyError for an unknown region."""
+    """Return the round trip in nanoseconds; raise KeyError for an unknown region.
+
+    Within a region it is what the machines themselves take: 0.
+    """
     if one == other:
         if one not in regions():
             raise KeyError(one)
-        return int(WITHIN_REGION_MS * 1e6)
+        return 0
     found = ROUND_TRIP_MS.get((one, other)) or ROUND_TRIP_MS[(other, one)]
     return int(found * 1e6)
+
+
+def places(
+    named: Sequence[str], nodes: Sequence[NodeId], clients: Mapping[str, NodeId]
+) -> dict[str, str]:
+    """Return the region of everybody: nodes are dealt to them in turn, clients are at home."""
+    found = {node: named[number % len(named)] for number, node in enumerate(nodes)}
+    return found | {client: found[home] for client, home in clients.items()}
+
+
+def distances(
+    named: Sequence[str], nodes: Sequence[NodeId], clients: Mapping[str, NodeId]
+) -> tuple[LinkRule, ...]:
+    """Return what the regions add to every link, each way half of the round trip."""
+    if not named:
+        return ()
+    region = places(named, nodes, clients)
+    return tuple(
+        LinkRule(one, other, delay_ns=round_trip_ns(region[one], region[other]) // 2)
+        for one, other in permutations(region, 2)
+        if region[one] != region[other] and not (one in clients and other in clients)
+    )
 
 
 def missing_pairs() -> Iterator[tuple[str, str]]:

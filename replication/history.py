@@ -155,9 +155,17 @@ class LinkTotals:
     dropped: int = 0
 
 
+SEND_LAG_NS_P99_MAX = 2_000_000  # above it, or above CPU_SHARE_MAX, a run is generator-bound
+CPU_SHARE_MAX = 0.6
+
+
 @dataclass(slots=True)
 class DriverReport:
-    """How well the load driver kept to the plan (design §8)."""
+    """How well the load driver kept to the plan (design §8).
+
+    The lag is that of operations which waited for the clock: how late the driver began them. Those
+    whose client was still busy with the one before are late because of the cluster.
+    """
 
     planned: int = 0
     sent: int = 0

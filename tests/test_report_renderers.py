@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from replication.analysis.findings import RunFindings, Verdict
+from replication.history import DriverReport
 from replication.report import formats
 from replication.report.junit import junit_xml
 from replication.report.markdown import markdown
@@ -201,6 +202,23 @@ def test_trust_marks_name_what_cannot_be_trusted() -> None:
         assert words in serious
         assert words in terminal(summary)
     assert any("fault 1 left no evidence" in mark.words for mark in summary.trust)
+
+
+def test_a_lag_that_is_not_felt_in_the_latencies_is_no_warning() -> None:
+    run = sample.leader_crash()
+    side = run.sides["leader"]
+    side.generator_bound = True
+    side.driver = DriverReport(1000, 995, 87_000, 7_060_000, 0.107, True)
+    for share, felt in ((0.03, False), (0.4, True)):
+        side.lag_share = share
+        marks = [each for each in summarize(run).trust if "Generator-bound" in each.words]
+        assert [mark.serious for mark in marks] == [felt]
+        assert "1 of 100 operations over 7.06 ms late (limit 2 ms" in marks[0].words
+    side.lag_share, side.driver.cpu_share = 0.03, 0.7
+    (mark,) = [each for each in summarize(run).trust if "Generator-bound" in each.words]
+    assert mark.serious
+    unsent = [each for each in summarize(run).trust if "never begun" in each.words]
+    assert [(mark.words[:4], mark.serious) for mark in unsent] == [("5 of", False)]
 
 
 def test_settings_that_differ_are_apart_from_those_in_common() -> None:

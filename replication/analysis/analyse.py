@@ -9,7 +9,7 @@ from replication.analysis.conflicts import ledger
 from replication.analysis.expect import judge, overall
 from replication.analysis.failover import failovers
 from replication.analysis.findings import Finding, RunFindings, SideFindings, combine
-from replication.analysis.latency import latency_points, percentiles, throughput_per_s
+from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
 from replication.analysis.registry import CHECKS
 from replication.analysis.roles import role_periods
 from replication.analysis.split_brain import split_brains
@@ -91,6 +91,8 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         fdatasync_ms_p99=_ms(history.fdatasync_ns_p99),
         thinned=thinned,
         generator_bound=history.driver.generator_bound,
+        driver=history.driver,
+        lag_share=lag_share(view),
         interrupted=history.interrupted,
         problems=[*history.problems, *view.problems[:5]],
         settings=dict(history.settings),

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from replication.analysis.pictures import FailoverPicture
-from replication.history import FaultRecord
+from replication.history import DriverReport, FaultRecord
 
 
 class Verdict(StrEnum):
@@ -305,6 +305,8 @@ class SideFindings:
     fdatasync_ms_p99: float | None = None
     thinned: str | None = None
     generator_bound: bool = False
+    driver: DriverReport = field(default_factory=DriverReport)
+    lag_share: float | None = None  # of the driver in the latencies, the worse of p50 and p99
     interrupted: bool = False
     problems: list[str] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)

@@ -39,6 +39,24 @@ def percentiles(view: View, *, writes: bool) -> Percentiles:
     )
 
 
+def lag_share(view: View) -> float | None:
+    """Return how much of the latencies is the driver's own lag: the worse of p50 and p99.
+
+    Next to the faster of reads and writes; None where nothing completed.
+    """
+    driver = view.history.driver
+    found = [percentiles(view, writes=writes) for writes in (False, True)]
+    shares = [
+        lag_ns / 1e6 / min(measured)
+        for lag_ns, measured in (
+            (driver.send_lag_ns_p50, [each.p50_ms for each in found if each.p50_ms]),
+            (driver.send_lag_ns_p99, [each.p99_ms for each in found if each.p99_ms]),
+        )
+        if measured
+    ]
+    return max(shares, default=None)
+
+
 def throughput_per_s(view: View) -> float:
     """Return acknowledged operations per second between warm-up and the end of the load."""
     history = view.history

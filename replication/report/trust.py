@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from replication.analysis.findings import RunFindings, SideFindings
+from replication.history import CPU_SHARE_MAX, SEND_LAG_NS_P99_MAX
 from replication.report import formats
 from replication.report.model import Cell, Row, Section, TrustMark
 
+LAG_SHARE_MAX = 0.1  # of a latency: below it the driver's lag changes no conclusion
+UNSENT_SHARE_MAX = 0.01
 SEED_WORDS = (
     "The seed fixes the operations, their intended times and the faults; it does not fix how the "
     "operating system schedules processes, so numbers differ a little from run to run."
@@ -38,9 +41,7 @@ def _side_marks(name: str, side: SideFindings) -> Iterable[TrustMark]:
         yield TrustMark(name, "Interrupted: judged on what was recorded until then.", True)
     for problem in side.problems:
         yield TrustMark(name, f"Problem: {formats.sentence(problem)}", True)
-    if side.generator_bound:
-        words = "Generator-bound: the load driver fell behind its plan, latencies include its lag."
-        yield TrustMark(name, words, True)
+    yield from _driver_marks(name, side)
     yield from _fault_marks(name, side)
     for finding in side.findings.values():
         for note in finding.coverage.notes:
@@ -54,6 +55,35 @@ def _side_marks(name: str, side: SideFindings) -> Iterable[TrustMark]:
         yield TrustMark(name, words, False)
     if side.thinned:
         yield TrustMark(name, f"Latency plot: {formats.sentence(side.thinned)}", False)
+
+
+def _driver_marks(name: str, side: SideFindings) -> Iterable[TrustMark]:
+    """Say how far the load driver fell behind, and whether that is felt in the latencies."""
+    driver = side.driver
+    if side.generator_bound:
+        busy = driver.cpu_share > CPU_SHARE_MAX
+        felt = busy or side.lag_share is None or side.lag_share > LAG_SHARE_MAX
+        share = formats.share(side.lag_share)
+        verdict = (
+            f"latencies are partly its own (up to {share} of them)"
+            if felt
+            else f"at most {share} of the median or of the p99 of the latencies is its own"
+        )
+        words = (
+            f"Generator-bound: the load driver began 1 of 100 operations over "
+            f"{formats.duration_ns(driver.send_lag_ns_p99)} late (limit "
+            f"{formats.setting_duration(SEND_LAG_NS_P99_MAX)}; half of them within "
+            f"{formats.duration_ns(driver.send_lag_ns_p50)}) and used "
+            f"{formats.share(driver.cpu_share)} of a core (limit {CPU_SHARE_MAX:.0%}): {verdict}."
+        )
+        yield TrustMark(name, words, felt)
+    unsent = driver.planned - driver.sent
+    if unsent > 0:
+        words = (
+            f"{formats.count(unsent)} of {formats.plural(driver.planned, 'planned operation')} "
+            "were never begun: their clients were still waiting when the load ended."
+        )
+        yield TrustMark(name, words, unsent > UNSENT_SHARE_MAX * driver.planned)
 
 
 def _fault_marks(name: str, side: SideFindings) -> Iterable[TrustMark]:

@@ -20,14 +20,18 @@ from typing import Protocol
 from replication.client.pipeline import Sink
 from replication.client.session import Attempt, Session, Step, Wait
 from replication.errors import OperationError, Unreachable
-from replication.history import DriverReport, Operation, Outcome, Phase
+from replication.history import (
+    CPU_SHARE_MAX,
+    SEND_LAG_NS_P99_MAX,
+    DriverReport,
+    Operation,
+    Outcome,
+    Phase,
+)
 from replication.plan.model import PlannedOperation
 from replication.protocol import StorageResponse
 from replication.run.timers import Timers
 from replication.run.wires import Wires
-
-SEND_LAG_NS_P99_MAX = 2_000_000  # above it, or above CPU_SHARE_MAX, the run is generator-bound
-CPU_SHARE_MAX = 0.6
 
 
 class Target(Protocol):

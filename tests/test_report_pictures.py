@@ -1,12 +1,16 @@
 """The large pictures of the page: everything in them is drawn, named, and bounded."""
 
+import io
 import re
 from xml.etree.ElementTree import Element, fromstring
+
+from rich.console import Console
 
 from replication.analysis.findings import RunFindings
 from replication.report.markdown import markdown
 from replication.report.page import page
 from replication.report.summary import summarize
+from replication.report.terminal import print_summary
 from tests.support import pictures_sample as sample
 
 SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
@@ -81,3 +85,52 @@ def test_page_and_markdown_tell_prediction_and_split_brain_alike() -> None:
     ):
         assert words in text
         assert words in twin
+
+
+def test_a_conflicting_key_is_drawn_across_clients_and_nodes() -> None:
+    drawing = picture(rendered(sample.conflicting_key()))
+    names = {each.text for each in classed(drawing, "tick")}
+    assert {"c1", "c2", "n1", "n2", "n5"} <= names
+    labels = {each.text for each in classed(drawing, "mark-text")}
+    assert {"1 earlier → A", "A → B", "{A B}"} <= labels
+    assert len(classed(drawing, "served")) == 3
+    assert len(classed(drawing, "replica-ring")) == 2
+
+
+def test_page_and_markdown_tell_the_key_step_by_step() -> None:
+    run = sample.conflicting_key()
+    text, twin = rendered(run), markdown(summarize(run)).replace("\\", "")
+    for words in (
+        "k7, the worst key, step by step",
+        "A = c1:1 (put ",
+        "Chosen because here c1 read a version that had been replaced.",
+        "5 hints stored, 4 delivered, 1 expired",
+        "4,321 pairs of concurrent writes",
+        "vanished: clock skew 2",
+    ):
+        assert words in text, words
+        assert words in twin, words
+
+
+def test_what_differed_is_drawn_over_time_with_the_fault() -> None:
+    text = rendered(sample.conflicting_key())
+    found = next(each for each in SVG.findall(text) if "keys whose replicas differ" in each)
+    drawing = fromstring(found)
+    assert len(classed(drawing, "stair")) == 2  # keys that differ, open sibling sets
+    assert classed(drawing, "fault-band")
+    assert "all equal" in found
+
+
+def test_a_hostile_value_in_a_space_time_picture_stays_a_value() -> None:
+    text = rendered(sample.conflicting_key("</svg><script>alert(1)</script>"))
+    assert "<script>alert" not in text
+
+
+def test_the_command_to_repeat_is_never_cut_however_narrow_the_terminal() -> None:
+    run = sample.leader_crash()
+    run.again = "replication simulate leader-crash --seed 7 " + "--set leader.raft.x=1 " * 9
+    stream = io.StringIO()
+    print_summary(Console(file=stream, width=60), summarize(run), "runs/" + "deep/" * 30)
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert f"again:  {run.again.strip()}" in lines
+    assert "page:   runs/" + "deep/" * 30 in lines

@@ -15,32 +15,36 @@ With one order per key (``single_register``) overwriting is what put means: noth
 (what is lost all the same, ``durability`` tells), but a read of siblings breaks the promise.
 """
 
-from replication.analysis import words
+from bisect import bisect_right
+from collections import Counter
+
+from replication.analysis import pairs, words
+from replication.analysis.causes import cause
+from replication.analysis.conflict_findings import AppearedWrite, ConflictLedger, VanishedWrite
 from replication.analysis.coverage import conclude, coverage
-from replication.analysis.findings import (
-    ConflictLedger,
-    Finding,
-    VanishedWrite,
-    Verdict,
-    Witness,
-)
+from replication.analysis.findings import Finding, Verdict, Witness
 from replication.analysis.promised import promises_no_vanished_writes
 from replication.analysis.registers import Impossible
+from replication.analysis.repairs import repairs
 from replication.analysis.siblings import (
     concurrent_writes,
     conflicts,
     covered_by,
+    endings,
     episodes,
     left,
 )
 from replication.analysis.view import View
 from replication.analysis.words import plural
+from replication.analysis.worst_keys import conflicting_keys, space_time
 from replication.history import Operation, OperationKind, Outcome, SeenVersion
 
 NAME = "conflicts"
 TITLE = "No write overwritten unread"
 WITNESSES_MAX = 5
 VANISHED_MAX = 100
+APPEARED_MAX = 100
+OPEN_SETS_POINTS = 300
 
 
 def ledger(view: View) -> ConflictLedger:
@@ -48,6 +52,9 @@ def ledger(view: View) -> ConflictLedger:
     told = view.once(episodes)
     gone = view.once(vanished)
     kept = [each for each in told.found if each.dropped_by is None]
+    shown = view.once(appeared)
+    endings_found = view.once(endings)
+    worst = conflicting_keys(view, gone, shown)
     return ConflictLedger(
         concurrent_writes=concurrent_writes(view),
         sibling_sets=len(kept),
@@ -59,7 +66,61 @@ def ledger(view: View) -> ConflictLedger:
         vanished=[_vanished(view, each) for each in gone[:VANISHED_MAX]],
         vanished_count=len(gone),
         conflicts=conflicts(view, told.found),
+        pair_count=sum(len(each) for each in view.once(pairs.pairs).values()),
+        pairs=pairs.told(view),
+        ended=endings_found.ways,
+        resolvers=dict(Counter(endings_found.resolvers).most_common()),
+        vanished_by_cause=dict(
+            Counter(cause(view, each, _winner(view, each)) for each in gone).most_common()
+        ),
+        failed_visible=sum(1 for each in shown if each.outcome is Outcome.FAIL),
+        unknown_visible=sum(1 for each in shown if each.outcome is Outcome.UNKNOWN),
+        appeared=[_appeared(view, each) for each in shown[:APPEARED_MAX]],
+        worst_keys=worst,
+        open_sets=_open_sets(view, endings_found.spans),
+        repairs=repairs(view),
+        space_time=space_time(view, worst, gone),
     )
+
+
+def appeared(view: View) -> list[Operation]:
+    """Return the writes that took effect without an acknowledgement; call through ``View.once``.
+
+    Failed ones first: they broke a promise. An unknown one may take effect, and it did.
+    """
+    final = {version.write_id for key in view.by_key for version in view.final_versions(key) or ()}
+    found = [
+        each
+        for write_id, each in view.writes.items()
+        if each.outcome is not Outcome.OK and (write_id in final or write_id in view.first_seen_ns)
+    ]
+    return sorted(found, key=lambda each: (each.outcome is not Outcome.FAIL, each.invoke_ns))
+
+
+def _appeared(view: View, write: Operation) -> AppearedWrite:
+    write_id = write.write_id or ""
+    return AppearedWrite(
+        write_id,
+        write.key,
+        write.client,
+        write.outcome.value,
+        write.error,
+        write.complete_ns,
+        view.first_seen_ns.get(write_id),
+    )
+
+
+def _open_sets(view: View, spans: list[tuple[int, int | None]]) -> list[tuple[int, int]]:
+    """Return how many sibling sets were there at even distances in time."""
+    history = view.history
+    start_ns, end_ns = history.load_start_ns, history.settle_end_ns
+    if not spans or end_ns <= start_ns:
+        return []
+    begun = sorted(begin for begin, _ in spans)
+    ended = sorted(end for _, end in spans if end is not None)
+    moments = [start_ns + (end_ns - start_ns) * n // OPEN_SETS_POINTS
+               for n in range(OPEN_SETS_POINTS + 1)]  # fmt: skip
+    return [(at_ns, bisect_right(begun, at_ns) - bisect_right(ended, at_ns)) for at_ns in moments]
 
 
 def _has_siblings(view: View, key: str) -> bool:
@@ -106,6 +167,7 @@ def _vanished(view: View, write: Operation) -> VanishedWrite:
         write.node,
         _why(view, write, winner),
         winner,
+        cause(view, write, winner),
     )
 
 

@@ -22,6 +22,10 @@ def report(view: View) -> ConvergenceReport:
     history = view.history
     samples = _after_healing(view)
     found = ConvergenceReport(history.heal_ns, None, None)
+    found.watched = [
+        (each.time_ns, len(each.differing))
+        for each in sorted(history.samples, key=lambda each: each.time_ns)
+    ]
     if not samples:
         return found
     found.keys = max(sample.keys for sample in samples)

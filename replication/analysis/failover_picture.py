@@ -124,7 +124,7 @@ def operation_mark(view: View, operation: Operation) -> OperationMark:
     tries += f", {words.plural(operation.redirects, 'redirect')}" if operation.redirects else ""
     error = f" ({operation.error})" if operation.error else ""
     took = words.milliseconds(end_ns - operation.invoke_ns)
-    seen = [_name(each.write_id, each.dot) for each in operation.seen]
+    seen = [each.write_id for each in operation.seen]
     is_read = operation.kind is OperationKind.GET
     return OperationMark(
         operation=operation.index,
@@ -142,10 +142,6 @@ def operation_mark(view: View, operation: Operation) -> OperationMark:
             f"{words.served(operation)}: {operation.outcome.value}{error} after {took}{tries}"
         ),
         replicas=list(operation.replicas),
-        versions=seen if is_read else [_name(operation.write_id or "", operation.dot)],
+        versions=seen if is_read else [operation.write_id or ""],
         context=list(operation.based_on),
     )
-
-
-def _name(write_id: str, dot: str | None) -> str:
-    return f"{write_id} ({dot})" if dot else write_id

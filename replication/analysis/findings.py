@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from replication.analysis.conflict_findings import ConflictLedger
 from replication.analysis.pictures import FailoverPicture
 from replication.history import DriverReport, FaultRecord
 
@@ -173,47 +174,16 @@ class Failover:
 
 
 @dataclass(slots=True)
-class Conflict:
-    """Concurrent versions of one key, and how they ended."""
+class StaleRead:
+    """One read that missed a newer version."""
 
-    key: str
-    at_ns: int
-    node: str | None
-    versions: list[dict[str, Any]]  # write_id, dot, client, value, node that coordinated
-    ended: str  # "left as siblings" | "resolved by <write id>" | "merged on read" | "dropped"
-    ended_at_ns: int | None = None
-
-
-@dataclass(slots=True)
-class VanishedWrite:
-    """An acknowledged write that no later writer had seen and nobody can read any more."""
-
-    write_id: str
-    key: str
-    value: str | None
+    operation: int
     client: str
-    acknowledged_ns: int
-    acknowledged_by: str | None
-    why: str  # in words
-    winner: str | None = None  # write id that stands in its place
-
-
-@dataclass(slots=True)
-class ConflictLedger:
-    """What concurrency did to the data."""
-
-    concurrent_writes: int = (
-        0  # acknowledged writes that overlap another of the key, unseen by each
-    )
-    sibling_sets: int = 0
-    siblings_at_end: int = 0  # keys that still hold more than one version
-    sibling_count_max: int = 0
-    resolved: int = 0
-    dropped_by_timestamp: int = 0
-    read_repairs: int = 0
-    vanished: list[VanishedWrite] = field(default_factory=list)  # the first 100
-    vanished_count: int = 0
-    conflicts: list[Conflict] = field(default_factory=list)  # the first 100
+    key: str
+    node: str | None
+    at_ns: int  # begun
+    age_ns: int
+    returned: list[str]  # write ids
 
 
 @dataclass(slots=True)
@@ -231,6 +201,7 @@ class Staleness:
     p99_age_ms: float | None = None
     max_age_ms: float | None = None
     oldest_read: int | None = None  # the operation that returned the oldest version
+    worst: list[StaleRead] = field(default_factory=list)  # the oldest ten
 
 
 @dataclass(slots=True)
@@ -243,6 +214,7 @@ class ConvergenceReport:
     keys: int = 0
     differing_at_heal: int | None = None
     differing_at_end: list[str] = field(default_factory=list)
+    watched: list[tuple[int, int]] = field(default_factory=list)  # (when, keys that differed)
 
 
 @dataclass(slots=True)

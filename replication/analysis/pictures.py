@@ -17,6 +17,7 @@ class NodeMark:
     words: str  # a sentence without a full stop
     sent_ns: int | None = None  # votes: when the candidate asked
     sender: str | None = None  # votes: who asked
+    versions: list[str] = field(default_factory=list)  # write ids that it speaks of
 
 
 @dataclass(slots=True)
@@ -35,7 +36,7 @@ class OperationMark:
     redirects: int
     words: str
     replicas: list[str] = field(default_factory=list)  # whose answers counted
-    versions: list[str] = field(default_factory=list)  # written, or returned
+    versions: list[str] = field(default_factory=list)  # write ids: written, or returned
     context: list[str] = field(default_factory=list)  # writes: what they replaced
 
 
@@ -60,6 +61,7 @@ class SpaceTime:
     start_ns: int
     end_ns: int
     why: str  # why this key, and this stretch of its life
+    names: dict[str, str] = field(default_factory=dict)  # write id -> dot and value in words
     nodes: list[NodeMark] = field(default_factory=list)
     operations: list[OperationMark] = field(default_factory=list)
     left_out: str = ""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from replication.analysis.findings import Conflict
+from replication.analysis.conflict_findings import Conflict
 from replication.analysis.view import View
 from replication.history import NodeEvent, Operation, Outcome, SeenVersion
 
@@ -23,6 +23,7 @@ class Episode:
     node: str | None
     versions: dict[str, dict[str, Any]]  # write id -> version as an event or a read tells it
     live: dict[str, None] = field(default_factory=dict)
+    largest: int = 0  # most that were live at once
     resolved_by: str | None = None
     dropped_by: str | None = None  # last-write-wins: the write that won
     ended_at_ns: int | None = None
@@ -76,6 +77,7 @@ def _join(view: View, episode: Episode, write_id: str, told: "Told") -> None:
     write = view.writes.get(write_id)
     for covered in () if write is None else write.based_on:
         episode.live.pop(covered, None)
+    episode.largest = max(episode.largest, len(episode.live))
 
 
 # A version as an event tells it, or as a read returned it.
@@ -155,11 +157,9 @@ def conflicts(view: View, found: Iterable[Episode]) -> list[Conflict]:
     for episode in found:
         if len(told) == CONFLICTS_MAX:
             break
-        ended, ended_at_ns = _ended(view, episode, coverers)
+        how, ended_at_ns = ended(view, episode, coverers)
         versions = [_version(view, each) for each in episode.versions.values()]
-        told.append(
-            Conflict(episode.key, episode.at_ns, episode.node, versions, ended, ended_at_ns)
-        )
+        told.append(Conflict(episode.key, episode.at_ns, episode.node, versions, how, ended_at_ns))
     return told
 
 
@@ -169,9 +169,10 @@ def left(view: View, episode: Episode) -> bool:
     return sum(1 for version in finals if version.write_id in episode.versions) > 1
 
 
-def _ended(
+def ended(
     view: View, episode: Episode, coverers: dict[str, list[Operation]]
 ) -> tuple[str, int | None]:
+    """Return how an episode ended, and when if that is known."""
     if episode.dropped_by is not None:
         return f"dropped by timestamp: {episode.dropped_by} won", episode.ended_at_ns
     if left(view, episode):
@@ -192,12 +193,12 @@ def _ended(
     return f"resolved by {resolver.write_id}", resolver.complete_ns
 
 
-def covered_by(view: View) -> dict[str, list[Operation]]:
-    """Return for each write id the accepted writes whose context covered it.
+def accepted_writes(view: View) -> dict[str, None]:
+    """Return the ids of the writes that took effect; call through ``View.once``.
 
-    Accepted is a write that was acknowledged, or whose outcome is unknown and which was noticed:
-    read, still there at the end, or covered by an accepted write itself. An unknown write that
-    nobody noticed may never have happened, so it excuses nothing. Call through ``View.once``.
+    That is a write that was acknowledged, or whose outcome is unknown and which was noticed: read,
+    still there at the end, or covered by an accepted write itself. An unknown write that nobody
+    noticed may never have happened, so it excuses nothing.
     """
     final = {version.write_id for key in view.by_key for version in view.final_versions(key) or ()}
     accepted: dict[str, None] = {}
@@ -217,6 +218,12 @@ def covered_by(view: View) -> dict[str, list[Operation]]:
             continue
         accepted[write_id] = None
         waiting += [each for each in write.based_on if each not in accepted]
+    return accepted
+
+
+def covered_by(view: View) -> dict[str, list[Operation]]:
+    """Return write id -> the accepted writes whose context covered it; through ``View.once``."""
+    accepted = view.once(accepted_writes)
     found: dict[str, list[Operation]] = {}
     for write_id, write in view.writes.items():
         if write_id in accepted:
@@ -224,6 +231,42 @@ def covered_by(view: View) -> dict[str, list[Operation]]:
                 if covered != write_id:
                     found.setdefault(covered, []).append(write)
     return found
+
+
+@dataclass(slots=True)
+class Endings:
+    """How all sibling sets of a history ended."""
+
+    ways: dict[str, int] = field(default_factory=dict)  # way -> how many
+    resolvers: dict[str, int] = field(default_factory=dict)  # client -> how many it resolved
+    spans: list[tuple[int, int | None]] = field(default_factory=list)  # (from, to; None: left)
+
+
+def endings(view: View) -> Endings:
+    """Return how the sibling sets ended, those that last-write-wins decided left out."""
+    result = Endings()
+    coverers = view.once(covered_by)
+    for episode in view.once(episodes).found:
+        if episode.dropped_by is not None:
+            continue
+        how, ended_at_ns = ended(view, episode, coverers)
+        way, _, resolver = how.partition(" by ")
+        write = view.writes.get(resolver)
+        if write is not None:
+            result.resolvers[write.client] = result.resolvers.get(write.client, 0) + 1
+            way = "replaced by a write that had read them"
+            # Nobody told of a resolution that happened on the way: it began when the write did.
+            ended_at_ns = ended_at_ns or write.invoke_ns
+        elif way == "dropped":
+            way = "gone, and nobody told how"
+            ended_at_ns = max(_last_seen_ns(view, episode), episode.at_ns)
+        result.ways[way] = result.ways.get(way, 0) + 1
+        result.spans.append((episode.at_ns, ended_at_ns))
+    return result
+
+
+def _last_seen_ns(view: View, episode: Episode) -> int:
+    return max((view.first_seen_ns.get(each, 0) for each in episode.versions), default=0)
 
 
 def concurrent_writes(view: View) -> int:
@@ -246,7 +289,9 @@ def _concurrent_of_key(view: View, operations: Sequence[Operation]) -> int:
         under_way = [each for each in under_way if (each.complete_ns or 0) >= write.invoke_ns]
         for other in under_way:
             both = write.index in counted and other.index in counted
-            if not both and not _has_seen(view, write, other) and not _has_seen(view, other, write):
+            if other.client == write.client:
+                continue  # a client has one operation under way: this one has just ended
+            if not both and not has_seen(view, write, other) and not has_seen(view, other, write):
                 counted |= {write.index, other.index}
         under_way.append(write)
     return len(counted)
@@ -255,7 +300,7 @@ def _concurrent_of_key(view: View, operations: Sequence[Operation]) -> int:
 _WALK_MAX = 64
 
 
-def _has_seen(view: View, later: Operation, earlier: Operation) -> bool:
+def has_seen(view: View, later: Operation, earlier: Operation) -> bool:
     """Return whether ``later``'s context covered ``earlier``, directly or through others.
 
     What began before ``earlier`` cannot have covered it, so the walk is short; it is cut all the

@@ -2,44 +2,54 @@
 
 from bisect import bisect_right
 
-from replication.analysis.findings import Staleness
+from replication.analysis.findings import Staleness, StaleRead
 from replication.analysis.latency import nearest_rank
 from replication.analysis.view import View
 from replication.history import Operation, OperationKind, Outcome, Phase
 
+WORST_MAX = 10
+
 
 def staleness(view: View) -> Staleness:
-    """Return how many reads missed a newer version, and for how long that had been acknowledged.
+    """Return how many reads missed a newer version, and for how long that had been acknowledged."""
+    found = Staleness(judged=sum(1 for each in view.history.operations if _judged(each)))
+    late = view.once(stale_reads)
+    found.stale = len(late)
+    if found.judged:
+        found.share = found.stale / found.judged
+    if late:
+        ages = sorted(age_ns for _, age_ns in late)
+        found.p50_age_ms = nearest_rank(ages, 0.5) / 1e6
+        found.p99_age_ms = nearest_rank(ages, 0.99) / 1e6
+        found.max_age_ms = ages[-1] / 1e6
+        found.oldest_read = late[0][0].index
+        found.worst = [_told(read, age_ns) for read, age_ns in late[:WORST_MAX]]
+    return found
+
+
+def stale_reads(view: View) -> list[tuple[Operation, int]]:
+    """Return the stale reads with their ages, the oldest first; call through ``View.once``.
 
     A write is newer than what a read returned if it was invoked after every version returned had
     taken effect; real time leaves no doubt then. A read is stale if such a write was acknowledged
     before the read began. Concurrent writes make no read stale.
     """
-    found = Staleness()
-    ages: list[int] = []
-    oldest_ns = -1
+    found: list[tuple[Operation, int]] = []
     for operations in view.by_key.values():
         reads = [each for each in operations if _judged(each)]
-        found.judged += len(reads)
         if not reads:
             continue
         invoked, ended = _acknowledged_writes(operations)
         for read in reads:
             newer = bisect_right(invoked, _newest_seen_ns(view, read))
             if newer < len(ended) and ended[newer] < read.invoke_ns:
-                age_ns = read.invoke_ns - ended[newer]
-                ages.append(age_ns)
-                if age_ns > oldest_ns:
-                    oldest_ns, found.oldest_read = age_ns, read.index
-    found.stale = len(ages)
-    if found.judged:
-        found.share = found.stale / found.judged
-    if ages:
-        ages.sort()
-        found.p50_age_ms = nearest_rank(ages, 0.5) / 1e6
-        found.p99_age_ms = nearest_rank(ages, 0.99) / 1e6
-        found.max_age_ms = ages[-1] / 1e6
-    return found
+                found.append((read, read.invoke_ns - ended[newer]))
+    return sorted(found, key=lambda each: (-each[1], each[0].index))
+
+
+def _told(read: Operation, age_ns: int) -> StaleRead:
+    returned = [version.write_id for version in read.seen]
+    return StaleRead(read.index, read.client, read.key, read.node, read.invoke_ns, age_ns, returned)
 
 
 def _judged(operation: Operation) -> bool:

@@ -89,20 +89,25 @@ def client_lanes(
 
 
 def operation(frame: panels.Frame, each: OperationMark, middle: float) -> Iterable[str]:
-    """Yield one operation: colour and pattern are its outcome, thickness whether it writes."""
+    """Yield one operation, with a chevron where its client turned to another node."""
     start, end = frame.at(each.start_ns), frame.at(each.end_ns)
-    height = BAR_HEIGHTS.get(each.kind, WRITE_HEIGHT)
-    outcome = each.outcome if each.outcome in panels.OUTCOMES else "unknown"
-    origin = frame.side.load_start_ns
-    words = f"{formats.sentence(each.words)}; begun at {formats.moment(each.start_ns, origin)}"
-    box = (start, middle - height / 2, max(end - start, 2.0), height)
-    yield svg.rect(*box, f"op {outcome}", words, rx=2)
-    if outcome == "fail":
-        yield svg.rect(*box, "hatched passive", rx=2)
+    yield operation_bar(each, start, end, middle, frame.side.load_start_ns)
     if each.turned_ns is not None and frame.x.start < frame.at(each.turned_ns) < frame.x.end:
         x = frame.at(each.turned_ns)
         chevron = f"M{svg.number(x - 2)} {svg.number(middle - 4.5)}l4 4.5l-4 4.5"
         yield svg.path([chevron], "turn")
+
+
+def operation_bar(
+    each: OperationMark, start: float, end: float, middle: float, origin_ns: int
+) -> str:
+    """Return one operation: colour and pattern are its outcome, thickness whether it writes."""
+    height = BAR_HEIGHTS.get(each.kind, WRITE_HEIGHT)
+    outcome = each.outcome if each.outcome in panels.OUTCOMES else "unknown"
+    begun = formats.moment(each.start_ns, origin_ns)
+    box = (start, middle - height / 2, max(end - start, 2.0), height)
+    bar = svg.rect(*box, f"op {outcome}", f"{formats.sentence(each.words)}; begun at {begun}", rx=2)
+    return bar + (svg.rect(*box, "hatched passive", rx=2) if outcome == "fail" else "")
 
 
 def vote_line(x1: float, y1: float, x2: float, y2: float, granted: bool) -> str:

@@ -3,18 +3,22 @@
 from collections.abc import Iterable
 from typing import Any
 
-from replication.analysis.findings import (
+from replication.analysis.conflict_findings import (
+    AppearedWrite,
+    ConcurrentPair,
     Conflict,
+    ConflictingKey,
     ConflictLedger,
-    RunFindings,
-    SideFindings,
     VanishedWrite,
 )
-from replication.report import formats
+from replication.analysis.findings import RunFindings, SideFindings, StaleRead
+from replication.report import formats, space_time
 from replication.report.model import Chapter, Table
 
 DIFFERING_KEYS_MAX = 50
 VERSIONS_MAX = 10
+COUNTS_MAX = 8
+NAMES_MAX = 6
 
 
 def conflicts(run: RunFindings) -> list[Chapter]:
@@ -22,52 +26,185 @@ def conflicts(run: RunFindings) -> list[Chapter]:
     return [
         Chapter(
             side=name,
-            sentences=[
-                _conflict_sentence(side.conflicts)
-                if any(side.operations.values())
-                else "No operation was measured."
-            ],
+            sentences=list(_conflict_sentences(side)),
             tables=list(_conflict_tables(side)),
         )
         for name, side in run.sides.items()
     ]
 
 
-def _conflict_sentence(ledger: ConflictLedger) -> str:
-    if not ledger.concurrent_writes and not ledger.sibling_sets and not ledger.vanished_count:
-        return "No concurrent versions were seen and no acknowledged write vanished."
-    return (
-        f"{formats.plural(ledger.concurrent_writes, 'acknowledged write')} overlapped another of "
-        f"the same key, unseen by each. {formats.plural(ledger.sibling_sets, 'sibling set')} made "
-        f"(at most {formats.count(ledger.sibling_count_max)} siblings), "
-        f"{formats.count(ledger.resolved)} resolved by a later write, "
-        f"{formats.plural(ledger.siblings_at_end, 'key')} with siblings left at the end; "
-        f"{formats.plural(ledger.dropped_by_timestamp, 'version')} dropped by timestamp; "
-        f"{formats.plural(ledger.read_repairs, 'read repair')}; "
-        f"{formats.plural(ledger.vanished_count, 'acknowledged write')} vanished."
-    )
+def _conflict_sentences(side: SideFindings) -> Iterable[str]:
+    ledger = side.conflicts
+    if not any(side.operations.values()):
+        yield "No operation was measured."
+        return
+    if not ledger.pair_count and not ledger.sibling_sets and not ledger.vanished_count:
+        yield "No concurrent versions were seen and no acknowledged write vanished."
+    else:
+        yield (
+            f"{formats.plural(ledger.pair_count, 'pair')} of concurrent writes; "
+            f"{formats.plural(ledger.concurrent_writes, 'acknowledged write')} overlapped another "
+            f"of the same key in time, unseen by each. "
+            f"{formats.plural(ledger.sibling_sets, 'sibling set')} made (at most "
+            f"{formats.count(ledger.sibling_count_max)} siblings), "
+            f"{formats.plural(ledger.siblings_at_end, 'key')} with siblings left at the end; "
+            f"{formats.plural(ledger.dropped_by_timestamp, 'version')} dropped by timestamp; "
+            f"{formats.plural(ledger.vanished_count, 'acknowledged write')} vanished"
+            f"{_counted(ledger.vanished_by_cause)}."
+        )
+    if ledger.ended:
+        yield f"The sibling sets ended{_counted(ledger.ended)}."
+    if ledger.resolvers:
+        yield f"Resolved by the writes of clients{_counted(ledger.resolvers)}."
+    if ledger.failed_visible or ledger.unknown_visible:
+        yield (
+            f"{formats.plural(ledger.failed_visible, 'failed write')} and "
+            f"{formats.plural(ledger.unknown_visible, 'unknown write')} took effect without an "
+            "acknowledgement."
+        )
+    yield from _repair_sentences(ledger)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """Return ": 26 by a later write, 3 left", the first few of them."""
+    shown = list(counts.items())[:COUNTS_MAX]
+    words = ", ".join(f"{formats.sentence(name)} {formats.count(each)}" for name, each in shown)
+    rest = sum(counts.values()) - sum(each for _, each in shown)
+    return f": {words}" + (f", others {formats.count(rest)}" if rest else "") if words else ""
+
+
+def _repair_sentences(ledger: ConflictLedger) -> Iterable[str]:
+    found = ledger.repairs
+    if "read_repairs_sent" in found:
+        yield (
+            f"{formats.plural(found['read_repairs_sent'], 'read repair')} sent, "
+            f"{formats.plural(found.get('versions_healed', 0), 'version')} healed by them."
+        )
+    if "hints_stored" in found:
+        yield (
+            f"{formats.plural(found['hints_stored'], 'hint')} stored, "
+            f"{formats.count(found.get('hints_delivered'))} delivered, "
+            f"{formats.count(found.get('hints_expired'))} expired, "
+            f"{formats.count(found.get('hints_refused'))} refused."
+        )
+    if "merkle_ranges_compared" in found:
+        differing, sent = found.get("merkle_bytes_differing"), found.get("merkle_bytes_sent")
+        yield (
+            f"{formats.plural(found['merkle_ranges_compared'], 'Merkle range')} compared, "
+            f"{formats.count(found.get('merkle_ranges_differing'))} differed; "
+            f"{formats.byte_count(sent)} sent for {formats.byte_count(differing)} that differed."
+        )
 
 
 def _conflict_tables(side: SideFindings) -> Iterable[Table]:
-    ledger = side.conflicts
+    ledger, origin_ns = side.conflicts, side.load_start_ns
+    if ledger.worst_keys:
+        yield Table(
+            title="The keys that suffered most",
+            columns=["key", "vanished", "differs at the end", "appeared", "stale reads",
+                     "most siblings", "sibling sets", "pairs"],
+            rows=[_key_row(each) for each in ledger.worst_keys],
+        )  # fmt: skip
     if ledger.vanished:
         yield Table(
             title="Acknowledged writes that vanished",
-            columns=["write", "key", "value", "acknowledged", "by", "in its place", "why"],
-            rows=[_vanished_row(each, side.load_start_ns) for each in ledger.vanished],
+            columns=["write", "key", "value", "acknowledged", "by", "in its place", "cause", "why"],
+            rows=[_vanished_row(each, origin_ns) for each in ledger.vanished],
             note=_shown_of(len(ledger.vanished), ledger.vanished_count),
         )
+    if ledger.appeared:
+        yield Table(
+            title="Writes that took effect without an acknowledgement",
+            columns=["write", "key", "the client was told", "at", "first read"],
+            rows=[_appeared_row(each, origin_ns) for each in ledger.appeared],
+            note=_shown_of(len(ledger.appeared), ledger.failed_visible + ledger.unknown_visible),
+        )
+    if side.staleness.worst:
+        yield Table(
+            title="The stalest reads",
+            columns=["read", "key", "by", "begun", "age", "returned"],
+            rows=[_stale_row(each, origin_ns) for each in side.staleness.worst],
+            note=_shown_of(len(side.staleness.worst), side.staleness.stale),
+        )
+    if ledger.space_time is not None:
+        yield space_time.story(ledger.space_time, origin_ns)
     if ledger.conflicts:
         yield Table(
             title="Concurrent versions and how they ended",
             columns=["key", "seen", "dot", "writer", "value", "via", "ended"],
             rows=[
-                row
-                for conflict in ledger.conflicts
-                for row in _conflict_rows(conflict, side.load_start_ns)
+                row for conflict in ledger.conflicts for row in _conflict_rows(conflict, origin_ns)
             ],
             note=_shown_of(len(ledger.conflicts), ledger.sibling_sets),
         )
+    if ledger.pairs:
+        yield Table(
+            title="Pairs of concurrent writes",
+            columns=["key", "writer", "via", "when", "had read", "apart", "became"],
+            rows=[row for pair in ledger.pairs for row in _pair_rows(pair, origin_ns)],
+            note=_shown_of(len(ledger.pairs), ledger.pair_count),
+        )
+
+
+def _key_row(each: ConflictingKey) -> list[str]:
+    return [
+        formats.key_text(each.key),
+        formats.count(each.vanished),
+        "yes" if each.differs else "no",
+        formats.count(each.appeared),
+        formats.count(each.stale_reads),
+        formats.count(each.sibling_count_max),
+        formats.count(each.sibling_sets),
+        formats.count(each.pairs),
+    ]
+
+
+def _appeared_row(each: AppearedWrite, origin_ns: int) -> list[str]:
+    error = f" ({formats.value_text(each.error)})" if each.error else ""
+    return [
+        formats.key_text(each.write_id),
+        formats.key_text(each.key),
+        f"{formats.value_text(each.outcome)}{error}",
+        formats.moment(each.told_ns, origin_ns),
+        formats.moment(each.seen_ns, origin_ns)
+        if each.seen_ns is not None
+        else "on a replica only",
+    ]
+
+
+def _stale_row(each: StaleRead, origin_ns: int) -> list[str]:
+    return [
+        f"{formats.value_text(each.client)}, operation {each.operation}",
+        formats.key_text(each.key),
+        formats.value_text(each.node),
+        formats.moment(each.at_ns, origin_ns),
+        formats.duration_ns(each.age_ns),
+        _names(each.returned) or "nothing",
+    ]
+
+
+def _pair_rows(pair: ConcurrentPair, origin_ns: int) -> Iterable[list[str]]:
+    apart = "overlap" if pair.apart_ns is None else formats.duration_ns(pair.apart_ns)
+    for write in (pair.first, pair.second):
+        first = write is pair.first
+        begun = formats.moment(write.begun_ns, origin_ns)
+        ended = formats.moment(write.ended_ns, origin_ns)
+        doubt = "" if write.outcome == "ok" else f" ({formats.value_text(write.outcome)})"
+        yield [
+            formats.key_text(pair.key) if first else "",
+            formats.value_text(write.write_id) + doubt,
+            formats.value_text(write.node),
+            f"{begun} to {ended}",
+            _names(write.context) or "nothing",
+            apart if first else "",
+            formats.sentence(pair.became) if first else "",
+        ]
+
+
+def _names(write_ids: list[str]) -> str:
+    shown = ", ".join(formats.value_text(each) for each in write_ids[:NAMES_MAX])
+    rest = len(write_ids) - NAMES_MAX
+    return f"{shown} and {formats.count(rest)} more" if rest > 0 else shown
 
 
 def _shown_of(shown: int, total: int) -> str:
@@ -82,6 +219,7 @@ def _vanished_row(write: VanishedWrite, origin_ns: int) -> list[str]:
         formats.moment(write.acknowledged_ns, origin_ns),
         formats.value_text(write.acknowledged_by),
         formats.value_text(write.winner),
+        formats.sentence(write.cause) or formats.DASH,
         formats.sentence(write.why),
     ]
 

@@ -8,11 +8,13 @@ from markupsafe import Markup
 
 from replication.analysis.findings import RunFindings, Verdict
 from replication.report import (
+    divergence,
     failover_picture,
     figure,
     formats,
     lanes,
     panels,
+    space_time,
     svg,
     waterfall,
 )
@@ -43,6 +45,8 @@ def page(run: RunFindings, summary: Summary) -> str:
         failover_pictures=[
             _pictured(each) for each in failover_picture.drawings(run, summary)
         ],
+        divergence=Markup(divergence.drawing(run, summary)),
+        space_times=[_pictured(each) for each in space_time.drawings(run, summary)],
         legends=[_outcome_legend(), _kind_legend(run), _role_legend(run)],
         first_violation=_first_violation(summary.judgements),
         glossary=GLOSSARY,

@@ -16,7 +16,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from replication.analysis.findings import Conflict, RunFindings, SideFindings
+from replication.analysis.conflict_findings import Conflict
+from replication.analysis.findings import RunFindings, SideFindings
 from replication.errors import ConfigError
 from replication.report import formats
 from replication.report.results_schema import MIGRATIONS, SCHEMA_VERSION, TABLES, create_views

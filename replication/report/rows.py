@@ -36,6 +36,7 @@ def sections(run: RunFindings) -> list[Section]:
             "Conflicts and convergence",
             [
                 *_conflict_rows(run.sides),
+                *_repair_rows(run.sides),
                 *_staleness_rows(run.sides),
                 *_convergence_rows(run.sides),
             ],
@@ -295,8 +296,11 @@ def _conflict_rows(sides: Sides) -> Iterable[Row]:
         ("Siblings left at the end", "siblings_at_end", True),
         ("Most siblings of one key", "sibling_count_max", False),
         ("Sibling sets resolved", "resolved", False),
+        ("Pairs of concurrent writes", "pair_count", False),
         ("Concurrent acknowledged writes", "concurrent_writes", False),
         ("Versions dropped by timestamp", "dropped_by_timestamp", False),
+        ("Failed writes that became visible", "failed_visible", False),
+        ("Unknown writes that took effect", "unknown_visible", False),
         ("Read repairs", "read_repairs", False),
     ):
         yield _measured(
@@ -307,6 +311,26 @@ def _conflict_rows(sides: Sides) -> Iterable[Row]:
             _MANY,
             headline,
         )
+
+
+_REPAIRS = (
+    ("Hints stored", "hints_stored"),
+    ("Hints delivered", "hints_delivered"),
+    ("Hints expired", "hints_expired"),
+    ("Merkle ranges compared", "merkle_ranges_compared"),
+    ("Merkle ranges that differed", "merkle_ranges_differing"),
+    ("Keys brought up to date by Merkle trees", "merkle_keys_synced"),
+)
+
+
+def _repair_rows(sides: Sides) -> Iterable[Row]:
+    for label, name in _REPAIRS:
+        if any(name in side.conflicts.repairs for side in sides.values()):
+            yield _measured(label, sides, _of_repairs(name), _whole, _MANY, headline=False)
+
+
+def _of_repairs(name: str) -> Callable[[SideFindings], float | None]:
+    return lambda side: side.conflicts.repairs.get(name)
 
 
 def _of_conflicts(field: str) -> Callable[[SideFindings], float | None]:

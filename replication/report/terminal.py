@@ -38,7 +38,10 @@ def print_summary(console: Console, summary: Summary, page: str | None = None) -
     """Print the whole report; ``page`` is the path of the HTML report when there is one."""
     width = min(console.width, WIDTH_MAX)
     with console.capture() as capture:
-        console.print(Group(*_parts(summary, page, width)), width=width)
+        console.print(Group(*_parts(summary, width)), width=width)
+        for line in _paths(summary, page):
+            # For copying: a command that is cut or wrapped is a command that fails.
+            console.print(line, soft_wrap=True)
     text = "".join(line.rstrip(" ") + "\n" for line in capture.get().splitlines())
     if "utf" not in console.encoding.lower():
         # An ASCII terminal must not turn a verdict into a UnicodeEncodeError.
@@ -47,7 +50,7 @@ def print_summary(console: Console, summary: Summary, page: str | None = None) -
     console.file.flush()
 
 
-def _parts(summary: Summary, page: str | None, width: int) -> Iterable[RenderableType]:
+def _parts(summary: Summary, width: int) -> Iterable[RenderableType]:
     yield from _heading(summary)
     yield from _promises(summary)
     yield _table(summary, width)
@@ -58,7 +61,6 @@ def _parts(summary: Summary, page: str | None, width: int) -> Iterable[Renderabl
             yield from _reason(judgement)
     yield from _missed(summary)
     yield from _trust(summary)
-    yield from _paths(summary, page)
 
 
 def _heading(summary: Summary) -> Iterable[RenderableType]:
@@ -159,9 +161,8 @@ def _trust(summary: Summary) -> Iterable[RenderableType]:
         yield Text.assemble(("!", "bold yellow"), f"  {who}{mark.words}")
 
 
-def _paths(summary: Summary, page: str | None) -> Iterable[RenderableType]:
+def _paths(summary: Summary, page: str | None) -> Iterable[Text]:
     yield Text("")
-    # Paths and commands are for copying: never wrapped in the middle of a word.
     if page:
-        yield Text(f"page:   {page}", no_wrap=True, overflow="ignore")
-    yield Text(f"again:  {summary.again}", no_wrap=True, overflow="ignore")
+        yield Text(f"page:   {page}")
+    yield Text(f"again:  {summary.again}")

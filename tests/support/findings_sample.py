@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+from replication.analysis.conflict_findings import Conflict, ConflictLedger, VanishedWrite
 from replication.analysis.findings import (
     Availability,
-    Conflict,
-    ConflictLedger,
     ConvergenceReport,
     Coverage,
     ExpectationResult,
@@ -20,7 +19,6 @@ from replication.analysis.findings import (
     RunFindings,
     SideFindings,
     Staleness,
-    VanishedWrite,
     Verdict,
     Witness,
 )

@@ -1,9 +1,14 @@
-"""Large pictures for tests of the report: a failover as the leader crash of the sample has it."""
+"""Large pictures for tests of the report: a failover, and a conflicting key."""
 
 from dataclasses import replace
 
+from replication.analysis.conflict_findings import (
+    ConcurrentPair,
+    ConflictingKey,
+    PairedWrite,
+)
 from replication.analysis.findings import FailoverPrediction, RunFindings, SplitBrain
-from replication.analysis.pictures import FailoverPicture, NodeMark, OperationMark
+from replication.analysis.pictures import FailoverPicture, NodeMark, OperationMark, SpaceTime
 from tests.support import findings_sample as sample
 from tests.support.findings_sample import FAULT_AT, MS
 
@@ -69,4 +74,39 @@ def leader_crash(words: str = "put k7 by n1") -> RunFindings:
     side.split_brains = [
         SplitBrain("n3", 3, "n1", 4, FAULT_AT, FAULT_AT + 100 * MS, 12, 30, 2, ["c1:7", "c2:9"])
     ]
+    return run
+
+
+def conflicting_key(value: str = "v1") -> RunFindings:
+    """Return the split writers with a picture of their worst key, pairs, and repairs."""
+    run = sample.split_writers()
+    side = run.sides["leaderless"]
+    side.convergence.converged_ns = side.heal_ns
+    side.convergence.watched = [(FAULT_AT, 4), (FAULT_AT + 100 * MS, 9), (side.heal_ns, 0)]
+    first, second = (
+        PairedWrite(
+            each, each[:2], "n1", FAULT_AT, FAULT_AT + 5 * MS, "ok", value, None, ["c0:1"] * 9
+        )
+        for each in ("c1:1", "c2:1")
+    )
+    ledger = side.conflicts
+    ledger.pair_count, ledger.pairs = 4_321, [ConcurrentPair("k7", first, second, None, "siblings")]
+    ledger.worst_keys = [ConflictingKey("k7", pairs=3, stale_reads=2, differs=True)]
+    ledger.open_sets = [(FAULT_AT, 0), (FAULT_AT + 50 * MS, 3)]
+    ledger.repairs = {"hints_stored": 5, "hints_delivered": 4, "hints_expired": 1}
+    ledger.vanished_by_cause = {"clock skew": 2}
+    ledger.space_time = SpaceTime(
+        "k7",
+        FAULT_AT - MS,
+        FAULT_AT + 90 * MS,
+        "here c1 read a version that had been replaced",
+        {"c1:1": f"c1:1 (put '{value}'), dot n1:1", "c2:1": "c2:1 (put 'v2')"},
+        [mark("siblings", "n2", 30, versions=["c1:1", "c2:1"])],
+        [
+            operation("c1", 0, 10, versions=["c1:1"], context=["c0:1"], replicas=["n1", "n2"]),
+            operation("c2", 5, 12, versions=["c2:1"], context=["c1:1"]),
+            operation("c1", 60, 61, kind="get", versions=["c1:1", "c2:1"]),
+        ],
+        "3 operations on this key",
+    )
     return run

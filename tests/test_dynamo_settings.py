@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from leaderless.dynamo import DynamoSettings, Hints, Quorum, ReadRepair, Versions, backend
+from leaderless.dynamo import DynamoSettings, Fanout, Hints, Quorum, ReadRepair, Versions, backend
 from replication.protocol import check
 from replication.v1 import storage_pb2
 from tests.support.dynamo_cluster import MS, put
 
 DEFAULT = DynamoSettings()
+DIGEST = DynamoSettings(read_fanout=Fanout.DIGEST)
 
 
 def unchecked(**words: Any) -> DynamoSettings:
@@ -38,6 +39,19 @@ def test_defaults_fit_every_cluster_from_three_nodes() -> None:
         (replace(DEFAULT, pw=4), 5, "pw is 4, expected 0 to n = 3"),
         (unchecked(quorum="loose"), 5, "quorum is 'loose', expected one of strict, sloppy"),
         (replace(DEFAULT, hints=Hints.OFF, quorum=Quorum.SLOPPY), 5, "quorum is sloppy and hints"),
+        (replace(DEFAULT, repairs_max=0), 5, "repairs_max is 0, expected at least 1"),
+        (
+            replace(DEFAULT, hedge_after_ns=MS),
+            5,
+            "hedge_after is set, expected read_fanout = digest",
+        ),
+        (replace(DIGEST, hedge_after_ns=1), 5, "hedge_after is 1 ns, expected at least 1 ms"),
+        (replace(DIGEST, hedge_percentile=100.0), 5, "hedge_percentile is 100.0, expected 50"),
+        (
+            replace(DIGEST, hedge_after_ns=MS, hedge_percentile=99.0),
+            5,
+            "hedge_after and hedge_percentile are both set",
+        ),
         (replace(DEFAULT, hints_max=0), 5, "hints_max is 0, expected at least 1"),
         (replace(DEFAULT, hint_window_ns=0), 5, "hint_window is 0 ns, expected at least 1 ms"),
         (replace(DEFAULT, siblings_max=1), 5, "siblings_max is 1, expected at least 2"),
@@ -73,6 +87,8 @@ def test_promise_says_what_the_numbers_give() -> None:
     assert "siblings" in strict
     weak = backend.promise(replace(DEFAULT, r=1, w=1))
     assert "may return stale values (R=1 + W=1 <= N=3)" in weak
+    blocking = backend.promise(replace(DEFAULT, read_repair=ReadRepair.BLOCKING))
+    assert "no later one unsees" in blocking
     sloppy = backend.promise(replace(DEFAULT, quorum=Quorum.SLOPPY))
     assert "may return stale values" in sloppy
     assert "stand in" in sloppy

@@ -24,8 +24,9 @@ What a cluster of these guarantees, while what is persisted stays persisted
   read and not by the next, and by a later one again. Any other R and W may read what is stale.
 - What a primary missed waits for it elsewhere as a hint. It arrives, unless the hint was refused
   (``hints_max``, ``hint_window``), expired, lay in a buffer or was yet to be made when its node
-  crashed: then read repair,
-  anti-entropy or the next write has to help.
+  crashed: then read repair, anti-entropy or the next write has to help.
+- ``read_repair = "blocking"`` and 2R > N: what one read has shown, or a successor of it, every
+  later one shows too, since R replicas hold it before the reader is answered.
 - With ``anti_entropy`` on, replicas that can talk to each other become equal, whatever they missed
   and whether or not anybody reads. BARRIER_REPAIRED is answered when a round of every node has
   found nothing different: then what was acknowledged before it is at all its replicas.
@@ -44,6 +45,8 @@ Where it differs from the paper (DeCandia et al., SOSP 2007)
 - Dotted version vectors in place of vector clocks: a clock per coordinator cannot tell two writes
   through it apart and takes concurrent ones for each other's successors, or keeps both for ever.
   Vectors are not truncated; the paper drops the oldest entry of more than ten (§4.4).
+- ``read_fanout = "digest"`` asks R replicas and not N, the others for a digest (Cassandra): fewer
+  bytes, a second round when copies differ, and only those that were asked are repaired.
 - Quorums are strict unless ``quorum = "sloppy"`` (§4.6); hints are kept in both cases. Members are
   given at the start (§4.8).
 - Merkle trees (§4.7) are kept up with every write and built anew from the store at a start. One
@@ -56,13 +59,22 @@ merging is the only way in which a replica changes, whoever brings the versions.
 """
 
 from leaderless.dynamo.core import DynamoCore
-from leaderless.dynamo.settings import DynamoSettings, Hints, Quorum, ReadRepair, promise
+from leaderless.dynamo.settings import DynamoSettings, Fanout, Hints, Quorum, ReadRepair, promise
 from leaderless.dynamo.versions import Versions
 from leaderless.v1 import dynamo_pb2
 from replication.protocol import Backend, Family
 from replication.v1 import storage_pb2
 
-__all__ = ["DynamoCore", "DynamoSettings", "Hints", "Quorum", "ReadRepair", "Versions", "backend"]
+__all__ = [
+    "DynamoCore",
+    "DynamoSettings",
+    "Fanout",
+    "Hints",
+    "Quorum",
+    "ReadRepair",
+    "Versions",
+    "backend",
+]
 
 backend = Backend(
     name="dynamo",

@@ -45,7 +45,9 @@ class Coordinator:
             dead = self._require_alive(now, targets, wanted)
             self.require_room()
             if isinstance(body, storage_pb2.GetRequest):
-                read = PendingRead(origin, wanted, targets, body.key)
+                read = PendingRead(
+                    origin, wanted, targets, body.key, now.monotonic_ns, targets.asked
+                )
                 self.reads.begin(now, read, deadline_ns)
             else:
                 self.writes.begin(now, origin, body, wanted, targets, dead, deadline_ns)

@@ -19,11 +19,13 @@ from leaderless.dynamo.pending import PendingTable
 from leaderless.dynamo.quorum import (
     PendingBarrier,
     PendingForward,
+    PendingHedge,
     PendingHint,
     PendingRead,
     PendingRepair,
     PendingWrite,
 )
+from leaderless.dynamo.reading import digest_of
 from leaderless.dynamo.replica import STAND_IN_SPACE, Replica
 from leaderless.dynamo.ring import make_ring
 from leaderless.dynamo.settings import DynamoSettings
@@ -150,7 +152,9 @@ class DynamoCore:
                 case PendingForward():
                     self._forwarder.expire(item)
                 case PendingRepair():
-                    pass  # The next read of the key finds out.
+                    self._coordinator.reads.unconfirmed()
+                case PendingHedge():
+                    self._coordinator.reads.hedge(now, item)
                 case PendingHint():
                     self._handoff.unconfirmed(now, item)
                 case PendingBarrier():
@@ -235,6 +239,16 @@ class DynamoCore:
             return True
         return self._handoff.stand_in(now, store.hint_for, store.key, siblings, store.siblings)
 
+    def _repair(self, now: Instant, repair: dynamo_pb2.Store) -> bool | None:
+        """Take a repair. Returns whether anything was lacking, None if it is not taken."""
+        siblings = decode(repair.siblings)
+        if not repair.hint_for:
+            return self._node.merge(repair.key, siblings, repair.siblings)[0]
+        before = self._node.stand_ins.siblings(repair.key)
+        if not self._store(now, repair):
+            return None
+        return self._node.stand_ins.siblings(repair.key) is not before
+
     def _stored(self, now: Instant, sender: NodeId, number: int) -> None:
         match self._node.pending.get(number):
             case PendingWrite() as write:
@@ -249,7 +263,7 @@ class DynamoCore:
             self._node.observe(event_pb2.Event(peer_suspected=suspected))
 
     def _receive_batch(self, now: Instant, sender: NodeId, batch: dynamo_pb2.Batch) -> None:
-        node, coordinator = self._node, self._coordinator
+        node, reads = self._node, self._coordinator.reads
         # The order of the parts means nothing to the sender. Here writes go first, so that a read
         # that came with them sees them.
         for store in batch.stores:
@@ -259,14 +273,22 @@ class DynamoCore:
             self._stored(now, sender, number)
         for load in batch.loads:
             held = node.encoded(load.key)
+            if load.digest:
+                node.outbox.batch(sender).loaded.add(number=load.number, digest=digest_of(held))
+                continue
             node.outbox.batch(sender, len(held)).loaded.add(number=load.number, siblings=held)
         for loaded in batch.loaded:
-            coordinator.reads.loaded(now, sender, loaded.number, loaded.siblings)
+            if loaded.digest:
+                reads.digested(now, sender, loaded.number, loaded.digest)
+            else:
+                node.counters["read_bytes"] += len(loaded.siblings)
+                reads.loaded(now, sender, loaded.number, loaded.siblings)
         for repair in batch.repairs:
-            changed, _ = node.merge(repair.key, decode(repair.siblings), repair.siblings)
-            node.outbox.batch(sender).repaired.add(number=repair.number, changed=changed)
+            changed = self._repair(now, repair)
+            if changed is not None:
+                node.outbox.batch(sender).repaired.add(number=repair.number, changed=changed)
         for repaired in batch.repaired:
-            coordinator.reads.repaired(sender, repaired.number, repaired.changed)
+            reads.repaired(now, sender, repaired.number, repaired.changed)
         for forward in batch.forwards:
             self._forwarder.take(now, sender, forward)
         for forwarded in batch.forwarded:

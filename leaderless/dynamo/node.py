@@ -35,8 +35,16 @@ COUNTERS = (
     "writes_recognised",  # a retry of a write that was still held
     "writes_incomplete",  # not every replica had acknowledged in time
     "read_mismatches",  # the replicas' answers differed
+    "read_bytes",  # of the answers of other replicas to reads
+    "digest_reads",  # replicas that were asked for a digest only
+    "digest_mismatches",  # and had to be asked again in full
+    "hedged_reads",  # one more replica was asked, since the reply was late
+    "hedges_won",  # and its answer was part of the reply
+    "blocking_repairs",  # reads that repaired before they replied
     "read_repairs_sent",
     "read_repairs",  # that changed something
+    "read_repairs_shed",  # not sent: clients kept the node busy, or too many were under way
+    "versions_healed",  # that replicas lacked until a read repair
     "siblings_created",
     "siblings_resolved",
     "versions_dropped",
@@ -134,6 +142,7 @@ class Node:
                 self.counters["versions_dropped"] += 1
             case "read_repaired":
                 self.counters["read_repairs"] += 1
+                self.counters["versions_healed"] += len(event.read_repaired.write_ids)
             case "hint_stored":
                 self.counters["hints_stored"] += 1
             case "hint_expired":

@@ -133,22 +133,30 @@ class PendingRead:
     need: Need
     targets: Targets
     key: str
+    began_ns: int
+    asked: tuple[NodeId, ...]  # of the targets
     answers: dict[NodeId, bytes] = field(default_factory=dict)  # Siblings as encoded
+    enough: bool = False  # a quorum has answered
     replied: bool = False
+    doubted: list[NodeId] = field(default_factory=list)  # whose digest differed
+    hedge: int | None = None  # number of the question whether to ask one more
+    hedged: NodeId | None = None  # who was asked then
+    repaired: bytes | None = None  # what a blocking repair brings the replicas to
+    confirmed: list[NodeId] = field(default_factory=list)  # who has that
 
     def add(self, replica: NodeId, siblings: bytes) -> bool:
-        """Take an answer. Returns True if the reply is due now: exactly once."""
-        if replica in self.answers or replica not in self.targets.asked:
+        """Take an answer. Returns True if it completes the quorum: exactly once."""
+        if replica in self.answers or replica not in self.asked:
             return False
         self.answers[replica] = siblings
-        if self.replied or not self.need.met(self.answers, self.targets):
+        if self.enough or not self.need.met(self.answers, self.targets):
             return False
-        self.replied = True
+        self.enough = True
         return True
 
     def missing(self) -> list[NodeId]:
         """Return those who were asked and have not answered."""
-        return [node for node in self.targets.asked if node not in self.answers]
+        return [node for node in self.asked if node not in self.answers]
 
 
 @dataclass(slots=True)
@@ -167,6 +175,14 @@ class PendingRepair:
     key: str
     replica: NodeId
     lacked: list[storage_pb2.WriteId]
+    read: int | None = None  # number of the read that waits for it
+
+
+@dataclass(slots=True)
+class PendingHedge:
+    """When a read has waited for so long, one more replica is asked."""
+
+    read: int
 
 
 @dataclass(slots=True)
@@ -187,5 +203,11 @@ class PendingBarrier:
 
 
 Pending: TypeAlias = (
-    PendingWrite | PendingRead | PendingForward | PendingRepair | PendingHint | PendingBarrier
+    PendingWrite
+    | PendingRead
+    | PendingForward
+    | PendingRepair
+    | PendingHedge
+    | PendingHint
+    | PendingBarrier
 )

@@ -19,6 +19,14 @@ class ReadRepair(StrEnum):
 
     OFF = "off"
     ASYNC = "async"  # it sends them what they lack, after the client has its answer
+    BLOCKING = "blocking"  # before: the client's answer waits until R replicas have it
+
+
+class Fanout(StrEnum):
+    """What a read asks for, and whom."""
+
+    ALL = "all"  # all N for everything
+    DIGEST = "digest"  # R of them, the others of this node for a digest
 
 
 class Quorum(StrEnum):
@@ -51,6 +59,10 @@ class DynamoSettings:
     partitions: int = 64  # of the ring; at least one per member
     versions: Versions = Versions.DVV
     read_repair: ReadRepair = ReadRepair.ASYNC
+    repairs_max: int = 1_000  # read repairs of a node that are under way, blocking ones not counted
+    read_fanout: Fanout = Fanout.ALL
+    hedge_after_ns: int | None = None  # digest: after so long one more replica is asked
+    hedge_percentile: float | None = None  # the same after this percentile of the reads lately
     heartbeat_ns: int = 100 * MILLISECOND_NS
     suspect_after_ns: int = 500 * MILLISECOND_NS  # of silence; at least 3 heartbeats
     read_timeout_ns: int = 500 * MILLISECOND_NS  # or the request's own deadline, if that is sooner
@@ -86,6 +98,7 @@ class DynamoSettings:
         for name, word, words in (
             ("versions", self.versions, list(Versions)),
             ("read_repair", self.read_repair, list(ReadRepair)),
+            ("read_fanout", self.read_fanout, list(Fanout)),
             ("quorum", self.quorum, list(Quorum)),
             ("hints", self.hints, list(Hints)),
         ):
@@ -95,6 +108,7 @@ class DynamoSettings:
             yield "quorum is sloppy and hints are off, expected hints for who stands in to keep"
         for name, count, least in (
             ("hints_max", self.hints_max, 1),
+            ("repairs_max", self.repairs_max, 1),
             ("hint_bytes_per_s", self.hint_bytes_per_s, 0),
             ("pending_max", self.pending_max, 100),
         ):
@@ -118,8 +132,27 @@ class DynamoSettings:
             yield (
                 f"anti_entropy_bytes_per_s is {self.anti_entropy_bytes_per_s}, expected at least 1"
             )
+        yield from self._hedge_problems()
         if self.siblings_max < 2:
             yield f"siblings_max is {self.siblings_max}, expected at least 2"
+
+    def _hedge_problems(self) -> Iterator[str]:
+        hedges = [
+            name
+            for name, value in (
+                ("hedge_after", self.hedge_after_ns),
+                ("hedge_percentile", self.hedge_percentile),
+            )
+            if value is not None
+        ]
+        if len(hedges) == 2:
+            yield "hedge_after and hedge_percentile are both set, expected one of them"
+        if hedges and self.read_fanout is not Fanout.DIGEST:
+            yield f"{hedges[0]} is set, expected read_fanout = digest with it: all are asked anyway"
+        if self.hedge_after_ns is not None and self.hedge_after_ns < MILLISECOND_NS:
+            yield f"hedge_after is {self.hedge_after_ns} ns, expected at least 1 ms"
+        if self.hedge_percentile is not None and not 50 <= self.hedge_percentile < 100:
+            yield f"hedge_percentile is {self.hedge_percentile}, expected 50 to less than 100"
 
 
 def promise(settings: DynamoSettings) -> str:
@@ -142,9 +175,13 @@ def promise(settings: DynamoSettings) -> str:
         counted = f"PR={settings.pr} + PW={settings.pw}"
     if overlap > n:
         seen = "or one that wins over it" if settings.versions == Versions.LWW else "or a successor"
+        unseen = ", but a write that failed or is under way may be seen and then unseen"
+        strict = settings.quorum == Quorum.STRICT
+        if settings.read_repair == ReadRepair.BLOCKING and strict and n < 2 * r:
+            unseen = ", and what a read at the default level has shown no later one unsees"
         return (
-            f"A read sees every write acknowledged before it {seen} ({counted} > N={n}), but a "
-            f"write that failed or is under way may be seen and then unseen; {conflict}."
+            f"A read sees every write acknowledged before it {seen} ({counted} > N={n}){unseen}; "
+            f"{conflict}."
         )
     if settings.quorum == Quorum.SLOPPY:
         return (

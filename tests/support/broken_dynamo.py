@@ -73,6 +73,19 @@ class RepairOverwrites(DynamoCore):
         return super().receive(now, sender, message)
 
 
+class RepliesAndNeverRepairs(DynamoCore):
+    """Claims blocking repair, does not wait for it and sheds all of it."""
+
+    def start(self, now: Instant, saved: Saved) -> list[Effect]:
+        effects = super().start(now, saved)
+        reads = self._coordinator.reads
+        reads._complete = (  # type: ignore[method-assign]
+            lambda now, number, read: reads._reply(now, read)
+        )
+        reads._repair = lambda now, read: None  # type: ignore[method-assign]
+        return effects
+
+
 class ReusesDots(DynamoCore):
     """Counts from what the writer has read, not from what it has given away."""
 

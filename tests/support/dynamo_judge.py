@@ -12,7 +12,7 @@ from itertools import combinations
 
 from google.protobuf.message import Message
 
-from leaderless.dynamo import DynamoSettings, Quorum, Versions
+from leaderless.dynamo import DynamoSettings, Quorum, ReadRepair, Versions
 from leaderless.dynamo.context import decode_context
 from leaderless.dynamo.vector import NOTHING, VersionVector
 from leaderless.dynamo.versions import EMPTY, Dot, Siblings, Version, decode, versioning
@@ -58,6 +58,7 @@ class Judge:
     asked: dict[int, tuple[str, Siblings]] = field(default_factory=dict)  # by number
     standing: dict[tuple[NodeId, str], Siblings] = field(default_factory=dict)  # in for others
     stood: dict[tuple[NodeId, str], VersionVector] = field(default_factory=dict)  # ever
+    shown: dict[str, list[tuple[int, History]]] = field(default_factory=lambda: defaultdict(list))
     any_wiped: bool = False
     refusals: list[tuple[str, str]] = field(default_factory=list)
     siblings_most: int = 0
@@ -149,8 +150,12 @@ class Judge:
         told = Acknowledged(at_ns, write, copies, primaries)
         self.acknowledged.setdefault(key, []).append(told)
 
-    def read(self, began_ns: int, key: str, response: storage_pb2.GetResponse) -> History:
+    def read(
+        self, began_ns: int, now_ns: int, key: str, response: storage_pb2.GetResponse
+    ) -> History:
         """A read sees all that was acknowledged before, and its context covers what it saw.
+
+        With blocking repair and overlapping read quorums it sees all that earlier reads have seen.
 
         Returns what the reader has read by it.
         """
@@ -170,7 +175,17 @@ class Judge:
                 if each.at_ns < began_ns and each.primaries + readers > self.settings.n
             ]
             self._all_visible(key, before, response.versions)
+            if self._reads_are_monotonic():
+                earlier = [seen for at_ns, seen in self.shown[key] if at_ns < began_ns]
+                before = sorted(set().union(*earlier))
+                self._all_visible(key, before, response.versions, "was shown before")
+                self.shown[key].append((now_ns, frozenset(shown)))
         return seen
+
+    def _reads_are_monotonic(self) -> bool:
+        settings = self.settings
+        blocking = settings.read_repair is ReadRepair.BLOCKING
+        return blocking and 2 * settings.r > settings.n and settings.quorum is Quorum.STRICT
 
     def refusals_were_true(self) -> None:
         """Nobody has ever seen a dot of a refused write."""
@@ -201,7 +216,13 @@ class Judge:
         writes = [each.write for each in self.acknowledged.get(key, []) if each.copies >= least]
         self._all_visible(key, writes, merged.versions.values())
 
-    def _all_visible(self, key: str, writes: list[str], versions: Iterable[Version]) -> None:
+    def _all_visible(
+        self,
+        key: str,
+        writes: list[str],
+        versions: Iterable[Version],
+        why: str = "was acknowledged",
+    ) -> None:
         versions = list(versions)
         shown = [name_of(version) for version in versions]
         seen = NOTHING_READ.union(*(self.histories[key, write] for write in shown))
@@ -210,9 +231,9 @@ class Judge:
             if self.settings.versions == Versions.LWW:
                 # A retried write may have two timestamps; at least the smaller one is promised.
                 if highest < min(self.ranks[key, write]):
-                    raise Violation(f"{write} of {key} was acknowledged, an older {shown} is shown")
+                    raise Violation(f"{write} of {key} {why}, an older {shown} is shown")
             elif write not in seen:
-                raise Violation(f"{write} of {key} was acknowledged, only {shown} is shown")
+                raise Violation(f"{write} of {key} {why}, only {shown} is shown")
 
     def _know_dots(self, key: str, siblings: Siblings) -> None:
         for dot, version in siblings.versions.items():

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from leaderless.dynamo import DynamoSettings, Hints, Quorum, ReadRepair, Versions
+from leaderless.dynamo import DynamoSettings, Fanout, Hints, Quorum, ReadRepair, Versions
 from replication.protocol import NodeId
 from tests.support.dynamo_cluster import FIVE, MS
 
@@ -32,6 +32,7 @@ class Options:
         r, w = rng.choice(((2, 2), (2, 2), (2, 2), (1, 3), (3, 1), (1, 1), (1, 2)))
         hints = rng.choice((Hints.DURABLE, Hints.DURABLE, Hints.BUFFERED, Hints.OFF))
         sloppy = hints is not Hints.OFF and rng.random() < 0.4
+        fanout = rng.choice((Fanout.ALL, Fanout.DIGEST))
         settings = DynamoSettings(
             r=r,
             w=w,
@@ -42,7 +43,9 @@ class Options:
             hint_bytes_per_s=rng.choice((0, 10_000)),
             partitions=8,
             versions=rng.choice((Versions.DVV, Versions.DVV, Versions.LWW)),
-            read_repair=rng.choice((ReadRepair.ASYNC, ReadRepair.ASYNC, ReadRepair.OFF)),
+            read_repair=rng.choice((ReadRepair.ASYNC, ReadRepair.BLOCKING, ReadRepair.OFF)),
+            read_fanout=fanout,
+            hedge_after_ns=20 * MS if fanout is Fanout.DIGEST and rng.random() < 0.5 else None,
             read_timeout_ns=200 * MS,
             write_timeout_ns=200 * MS,
             suspect_after_ns=rng.choice((300 * MS, 500 * MS)),

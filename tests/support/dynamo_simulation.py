@@ -230,7 +230,9 @@ class World:
         copies = 1 + (not self.healed and self.rng.random() < self.options.duplicate)
         for _ in range(copies):
             if self.healed or self.rng.random() >= self.options.loss:
-                delay_ns = self.rng.randint(MS // 10, self.options.delay_max_ns)
+                # Healed, so that every way of repair has time for its round trips.
+                delay_max_ns = MS if self.healed else self.options.delay_max_ns
+                delay_ns = self.rng.randint(MS // 10, delay_max_ns)
                 self.after(delay_ns, lambda: self._arrive(node.name, send))
 
     def _arrive(self, sender: NodeId, send: Send) -> None:
@@ -338,7 +340,7 @@ class World:
             return
         self.acknowledged += 1
         if isinstance(result, storage_pb2.GetResponse):
-            client.read[key] = self.judge.read(operation.began_ns, key, result)
+            client.read[key] = self.judge.read(operation.began_ns, self.now_ns, key, result)
         else:
             assert isinstance(result, storage_pb2.PutResponse | storage_pb2.DeleteResponse)
             assert isinstance(operation.body, storage_pb2.PutRequest | storage_pb2.DeleteRequest)
@@ -390,7 +392,7 @@ class World:
             # Each way of repair does it alone. A crash forgets for whom a write under way was to
             # leave a hint; nothing else does.
             by_hints = self.options.faults == ("cut",) and settings.hints is not Hints.OFF
-            by_reads = settings.read_repair == ReadRepair.ASYNC
+            by_reads = settings.read_repair is not ReadRepair.OFF
             if self._compares() or by_reads or by_hints:
                 self.judge.converged(key, replicas)
 

@@ -36,7 +36,7 @@ def test_promises_hold_in_every_seed(first: int) -> None:
     assert repairs == set(ReadRepair)
     assert sum(world.synced for world in worlds) > 20
     assert sum(world.retries for world in worlds) > 50
-    assert sum(len(world.judge.refusals) for world in worlds) > 25
+    assert sum(len(world.judge.refusals) for world in worlds) > 10
 
 
 def test_promises_hold_while_decoded_keys_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

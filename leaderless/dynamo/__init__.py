@@ -4,9 +4,9 @@ Read in this order: ``ring`` (who holds a key), ``vector`` and ``versions`` (wha
 writes meet), ``context`` (what a client carries from a read to its next write), ``quorum`` (what a
 coordinator waits for), ``targets`` (whom it asks), ``coordinator``, ``reading`` and ``repair``,
 ``writing``, ``hints`` (what waits for who was away), ``forwarder`` (keys of other nodes),
-``detector`` (who seems alive), ``merkle``, ``anti_entropy`` and ``rounds`` (replicas that compare
-themselves), ``commands`` (of an operator), ``replica`` and ``outbox`` (state and effects),
-``core``.
+``detector``, ``phi``, ``swim`` and ``gossip`` (who seems alive), ``merkle``, ``anti_entropy`` and
+``rounds`` (replicas that compare themselves), ``commands`` (of an operator), ``replica`` and
+``outbox`` (state and effects), ``core``.
 
 What a cluster of these guarantees, while what is persisted stays persisted
 - A write is acknowledged when W nodes have it on their disks: primaries of its key, the first N

@@ -1,5 +1,6 @@
 """One Dynamo-style node as a pure state machine: inputs are handed to its parts."""
 
+from collections import Counter
 from collections.abc import Iterable
 from random import Random
 from typing import assert_never
@@ -9,11 +10,11 @@ from google.protobuf.message import Message
 from leaderless.dynamo.anti_entropy import AntiEntropy
 from leaderless.dynamo.commands import Commands
 from leaderless.dynamo.coordinator import Coordinator
-from leaderless.dynamo.detector import SilenceDetector
 from leaderless.dynamo.forwarder import Forwarder
+from leaderless.dynamo.gossip import SwimDetector, make_detector
 from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.merkle import MerkleForest
-from leaderless.dynamo.node import Node
+from leaderless.dynamo.node import COUNTERS, Node
 from leaderless.dynamo.outbox import Outbox
 from leaderless.dynamo.pending import PendingTable
 from leaderless.dynamo.quorum import (
@@ -65,6 +66,9 @@ class DynamoCore:
         name, settings = self._membership.node, self._settings
         rules = versioning(settings.versions)
         self._peers = [peer for peer in sorted(self._membership.members) if peer != name]
+        outbox = Outbox(life)
+        lives: dict[NodeId, int] = {}
+        counters = Counter(dict.fromkeys(COUNTERS, 0))
         forest = MerkleForest(settings.partitions) if settings.anti_entropy_ns else None
         self._node = Node(
             name=name,
@@ -74,13 +78,15 @@ class DynamoCore:
             versioning=rules,
             replica=Replica(rules, forest=forest),
             stand_ins=Replica(rules, STAND_IN_SPACE),
-            detector=SilenceDetector(
-                self._peers, settings.heartbeat_ns, settings.suspect_after_ns, now.monotonic_ns
+            detector=make_detector(
+                name, self._peers, settings, self._rng, now, outbox, lives, counters
             ),
             pending=PendingTable(life),
-            outbox=Outbox(life),
+            outbox=outbox,
             life=life,
             peers=self._peers,
+            lives=lives,
+            counters=counters,
         )
         self._node.replica.load(saved)
         self._node.stand_ins.load(saved)
@@ -105,20 +111,25 @@ class DynamoCore:
         """Take a message; its answers come with the next ``flush``."""
         assert isinstance(message, dynamo_pb2.DynamoMessage), "the host parses our message type"
         self._advance(now)
-        if self._node.detector.heard(sender, now.monotonic_ns):
-            trusted = event_pb2.PeerTrusted(peer=sender)
-            self._node.observe(event_pb2.Event(peer_trusted=trusted))
-            self._handoff.heard_again(now)
-        if self._node.lives.get(sender) != message.life:
+        same_life = self._node.lives.get(sender) == message.life
+        if not same_life:
             # Lives have no order: a peer that lost its disk may begin anywhere. If this is a late
             # message of an earlier life, the next one sets it right. A peer that has just started
             # can forward nothing to this node before it has heard of it: let it.
             self._node.lives[sender] = message.life
             self._node.outbox.heartbeat(sender)
+        if self._node.detector.heard(sender, now.monotonic_ns):
+            trusted = event_pb2.PeerTrusted(peer=sender)
+            self._node.observe(event_pb2.Event(peer_trusted=trusted))
+            self._handoff.heard_again(now)
+            if same_life and not isinstance(self._node.detector, SwimDetector):
+                self._node.counters["false_suspicions"] += 1
         if message.HasField("batch"):
             self._receive_batch(now, sender, message.batch)
         elif message.HasField("anti_entropy") and self._anti_entropy is not None:
             self._anti_entropy.receive(now, sender, message.anti_entropy)
+        elif message.HasField("gossip") and isinstance(self._node.detector, SwimDetector):
+            self._node.detector.receive(now.monotonic_ns, sender, message.gossip)
         return []
 
     def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:

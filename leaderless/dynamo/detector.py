@@ -1,16 +1,49 @@
-"""Which peers seem to be alive: for now, those that have been heard of lately.
+"""Which peers seem to be alive: by default, those that have been heard of lately.
 
 Every node sends every other something at least once in each heartbeat interval. A peer that was
 silent for longer than ``suspect_after_ns`` is suspected until it is heard again. The verdict is
 this node's own and is told to nobody (Dynamo §4.8.3: a local notion of failure is enough).
 
 The rest of the core asks ``alive`` and reacts to the two transitions, and knows nothing else of how
-the verdict comes about.
+the verdict comes about: ``phi`` and ``swim`` are two other ways.
 """
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from replication.protocol import NodeId
+
+
+class Detector(Protocol):
+    """What every kind of failure detector answers. All times are monotonic nanoseconds."""
+
+    def alive(self, peer: NodeId, now_ns: int) -> bool:
+        """Tell whether ``peer`` is believed to be alive. Call ``check`` for ``now_ns`` before."""
+        ...
+
+    def suspected(self) -> list[NodeId]:
+        """Return the peers that are not believed to be alive now."""
+        ...
+
+    def heard(self, peer: NodeId, now_ns: int) -> bool:
+        """Note a sign of life. Returns True if the peer was not believed alive until now."""
+        ...
+
+    def check(self, now_ns: int) -> list[tuple[NodeId, int]]:
+        """Let the time pass. Returns the peers suspected from now on, each with its silence."""
+        ...
+
+    def set_peers(self, peers: Iterable[NodeId], now_ns: int) -> None:
+        """Watch these from now on; whoever is new has just been heard."""
+        ...
+
+    def heartbeat_due(self, now_ns: int) -> bool:
+        """Tell whether to send a sign of life now. At most one is due however late this is."""
+        ...
+
+    def wake_at(self) -> int:
+        """Return when to ``check`` and to ask ``heartbeat_due`` again."""
+        ...
 
 
 class SilenceDetector:
@@ -38,6 +71,11 @@ class SilenceDetector:
         assert now_ns == self._called_ns, "a verdict is only as good as its time"
         return peer not in self._suspected
 
+    def set_peers(self, peers: Iterable[NodeId], now_ns: int) -> None:
+        """Watch these from now on; whoever is new has just been heard."""
+        self._heard_ns = {peer: self._heard_ns.get(peer, now_ns) for peer in peers}
+        self._suspected = {peer: None for peer in self._suspected if peer in self._heard_ns}
+
     def suspected(self) -> list[NodeId]:
         """Return the peers that are suspected now."""
         return list(self._suspected)
@@ -47,9 +85,13 @@ class SilenceDetector:
         self._heard_ns[peer] = now_ns
         if peer in self._suspected:
             del self._suspected[peer]
-            self._check_ns = min(self._check_ns, now_ns + self._suspect_after_ns)
+            self._check_ns = min(self._check_ns, now_ns + self.silence_max_ns(peer))
             return True
         return False
+
+    def silence_max_ns(self, peer: NodeId) -> int:
+        """Return after which silence ``peer`` is suspected."""
+        return self._suspect_after_ns
 
     def check(self, now_ns: int) -> list[tuple[NodeId, int]]:
         """Let the time pass. Returns the peers suspected from now on, each with its silence."""
@@ -64,11 +106,17 @@ class SilenceDetector:
         # Only now and then: nothing can change before the peer that was heard longest ago is due.
         for peer, heard_ns in self._heard_ns.items():
             silence_ns = now_ns - heard_ns
-            if silence_ns >= self._suspect_after_ns and peer not in self._suspected:
+            if silence_ns >= self.silence_max_ns(peer) and peer not in self._suspected:
                 self._suspected[peer] = None
                 suspected.append((peer, silence_ns))
-        trusted = [at for peer, at in self._heard_ns.items() if peer not in self._suspected]
-        self._check_ns = min(trusted, default=now_ns) + self._suspect_after_ns
+        self._check_ns = min(
+            (
+                at_ns + self.silence_max_ns(peer)
+                for peer, at_ns in self._heard_ns.items()
+                if peer not in self._suspected
+            ),
+            default=now_ns + self._suspect_after_ns,
+        )
         return suspected
 
     def heartbeat_due(self, now_ns: int) -> bool:

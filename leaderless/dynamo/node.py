@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from leaderless.dynamo.detector import SilenceDetector
+from leaderless.dynamo.detector import Detector
 from leaderless.dynamo.events import change_events, version_dropped
 from leaderless.dynamo.outbox import Outbox
 from leaderless.dynamo.pending import PendingTable
@@ -48,6 +48,7 @@ COUNTERS = (
     "siblings_created",
     "siblings_resolved",
     "versions_dropped",
+    "false_suspicions",  # a peer that counted as dead or dying was heard of again, in the same life
     "merkle_exchanges",  # begun here and answered
     "merkle_ranges_compared",  # partitions whose roots were compared, in these
     "merkle_ranges_differing",
@@ -77,15 +78,15 @@ class Node:
     versioning: Versioning
     replica: Replica
     stand_ins: Replica  # versions that this node keeps for primaries that missed them
-    detector: SilenceDetector
+    detector: Detector
     pending: PendingTable
     outbox: Outbox
     life: int  # another number each time this node starts
     peers: list[NodeId]  # the other members, in the same order everywhere
-    lives: dict[NodeId, int] = field(default_factory=dict)  # of the peers, as last heard
+    lives: dict[NodeId, int]  # of the peers, as last heard
+    counters: Counter[str]  # see COUNTERS
     served_by: dict[tuple[NodeId, ...], storage_pb2.Served] = field(default_factory=dict)
     forgotten: dict[str, int] = field(default_factory=dict)  # by key: see ``next_dot``
-    counters: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(COUNTERS, 0)))
 
     def encoded(self, key: str) -> bytes:
         """Return what is known of ``key`` here, as a primary or in the place of one."""

@@ -44,6 +44,14 @@ class Hints(StrEnum):
     DURABLE = "durable"
 
 
+class Detection(StrEnum):
+    """How a node comes to believe that a peer is dead."""
+
+    SILENCE = "silence"  # it was not heard of for `suspect_after`
+    PHI = "phi"  # its silence is improbable, given the gaps between its heartbeats so far
+    SWIM = "swim"  # the nodes find out together: probes, suspicion, refutation
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamoSettings:
     """The settings of a cluster; all its nodes must have the same."""
@@ -65,6 +73,15 @@ class DynamoSettings:
     hedge_percentile: float | None = None  # the same after this percentile of the reads lately
     heartbeat_ns: int = 100 * MILLISECOND_NS
     suspect_after_ns: int = 500 * MILLISECOND_NS  # of silence; at least 3 heartbeats
+    detector: Detection = Detection.SILENCE
+    phi_threshold: float = 8.0  # 8: a silence that has a probability of 10**-8
+    probe_ns: int = 200 * MILLISECOND_NS  # swim: one peer is probed in each of these
+    probe_timeout_ns: int = 100 * MILLISECOND_NS  # until others are asked to probe it
+    indirect_probes: int = 3  # how many others; 0: none
+    suspicion_multiplier: int = 4  # a suspicion lasts so many probe intervals or up to six times
+    local_health: bool = True  # whoever is slow itself judges slowly
+    gossip_ns: int = 40 * MILLISECOND_NS  # between messages that carry news and nothing else
+    push_pull_ns: int = 6_000 * MILLISECOND_NS  # between exchanges of everything
     read_timeout_ns: int = 500 * MILLISECOND_NS  # or the request's own deadline, if that is sooner
     write_timeout_ns: int = 500 * MILLISECOND_NS
     anti_entropy_ns: int = 2_000 * MILLISECOND_NS  # between exchanges with one peer each; 0: none
@@ -101,6 +118,7 @@ class DynamoSettings:
             ("read_fanout", self.read_fanout, list(Fanout)),
             ("quorum", self.quorum, list(Quorum)),
             ("hints", self.hints, list(Hints)),
+            ("detector", self.detector, list(Detection)),
         ):
             if word not in words:
                 yield f"{name} is {word!r}, expected one of {', '.join(words)}"
@@ -117,6 +135,7 @@ class DynamoSettings:
         for name in (
             *("heartbeat", "read_timeout", "write_timeout"),
             *("hint_flush", "hint_window", "hint_expiry"),
+            *("probe", "probe_timeout", "gossip", "push_pull"),
         ):
             value_ns = getattr(self, f"{name}_ns")
             if value_ns < MILLISECOND_NS:
@@ -126,6 +145,17 @@ class DynamoSettings:
                 f"suspect_after is {self.suspect_after_ns} ns, "
                 f"expected at least 3 heartbeats of {self.heartbeat_ns} ns"
             )
+        if self.probe_timeout_ns >= self.probe_ns:
+            yield (
+                f"probe_timeout is {self.probe_timeout_ns} ns, "
+                f"expected less than probe, which is {self.probe_ns} ns"
+            )
+        if not 1 <= self.phi_threshold <= 16:
+            yield f"phi_threshold is {self.phi_threshold}, expected 1 to 16"
+        if self.indirect_probes < 0:
+            yield f"indirect_probes is {self.indirect_probes}, expected at least 0"
+        if self.suspicion_multiplier < 1:
+            yield f"suspicion_multiplier is {self.suspicion_multiplier}, expected at least 1"
         if self.anti_entropy_ns and self.anti_entropy_ns < MILLISECOND_NS:
             yield f"anti_entropy is {self.anti_entropy_ns} ns, expected 0 or at least 1 ms"
         if self.anti_entropy_bytes_per_s < 1:

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from replication.v1 import storage_pb2 as replication_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aleaderless/v1/dynamo.proto\x12\rleaderless.v1\x1a\x1creplication/v1/storage.proto\"C\n\rVersionVector\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.leaderless.v1.VersionVectorEntry\"?\n\x12VersionVectorEntry\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0b\n\x03top\x18\x02 \x01(\x04\x12\r\n\x05holes\x18\x03 \x03(\x04\"\x8f\x01\n\x08Siblings\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.replication.v1.Version\x12,\n\x06vector\x18\x02 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\x12*\n\x04seen\x18\x03 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"J\n\x07\x43ontext\x12\x11\n\tkey_check\x18\x01 \x01(\x07\x12,\n\x06vector\x18\x02 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"\xaf\x01\n\rDynamoMessage\x12\x0c\n\x04life\x18\x01 \x01(\x04\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.leaderless.v1.HeartbeatH\x00\x12%\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x14.leaderless.v1.BatchH\x00\x12\x32\n\x0c\x61nti_entropy\x18\x14 \x01(\x0b\x32\x1a.leaderless.v1.AntiEntropyH\x00\x42\x06\n\x04kind\"\x0b\n\tHeartbeat\"\xb1\x02\n\x05\x42\x61tch\x12$\n\x06stores\x18\x01 \x03(\x0b\x32\x14.leaderless.v1.Store\x12\x0e\n\x06stored\x18\x02 \x03(\x04\x12\"\n\x05loads\x18\x03 \x03(\x0b\x32\x13.leaderless.v1.Load\x12%\n\x06loaded\x18\x04 \x03(\x0b\x32\x15.leaderless.v1.Loaded\x12%\n\x07repairs\x18\x05 \x03(\x0b\x32\x14.leaderless.v1.Store\x12)\n\x08repaired\x18\x06 \x03(\x0b\x32\x17.leaderless.v1.Repaired\x12(\n\x08\x66orwards\x18\x07 \x03(\x0b\x32\x16.leaderless.v1.Forward\x12+\n\tforwarded\x18\x08 \x03(\x0b\x32\x18.leaderless.v1.Forwarded\"H\n\x05Store\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08siblings\x18\x03 \x01(\x0c\x12\x10\n\x08hint_for\x18\x04 \x01(\t\"3\n\x04Load\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x08\":\n\x06Loaded\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08siblings\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"\x1e\n\x04Hint\x12\x16\n\x0estored_wall_ns\x18\x01 \x01(\x03\"+\n\x08Repaired\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\xcc\x01\n\x07\x46orward\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x11\n\tbudget_ns\x18\x02 \x01(\x03\x12\x0c\n\x04life\x18\x03 \x01(\x04\x12)\n\x03get\x18\x04 \x01(\x0b\x32\x1a.replication.v1.GetRequestH\x00\x12)\n\x03put\x18\x05 \x01(\x0b\x32\x1a.replication.v1.PutRequestH\x00\x12/\n\x06\x64\x65lete\x18\x06 \x01(\x0b\x32\x1d.replication.v1.DeleteRequestH\x00\x42\t\n\x07request\"\xe4\x01\n\tForwarded\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12*\n\x03get\x18\x02 \x01(\x0b\x32\x1b.replication.v1.GetResponseH\x00\x12*\n\x03put\x18\x03 \x01(\x0b\x32\x1b.replication.v1.PutResponseH\x00\x12\x30\n\x06\x64\x65lete\x18\x04 \x01(\x0b\x32\x1e.replication.v1.DeleteResponseH\x00\x12\x33\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32 .replication.v1.OperationFailureH\x00\x42\x08\n\x06result\"\xb8\x02\n\x0b\x41ntiEntropy\x12)\n\x05roots\x18\x01 \x01(\x0b\x32\x1a.leaderless.v1.MerkleRoots\x12/\n\x08\x63ompared\x18\x02 \x01(\x0b\x32\x1d.leaderless.v1.MerkleCompared\x12*\n\x06ranges\x18\x03 \x03(\x0b\x32\x1a.leaderless.v1.MerkleRange\x12\'\n\x04keys\x18\x04 \x03(\x0b\x32\x19.leaderless.v1.MerkleKeys\x12\'\n\x06\x64oubts\x18\x05 \x03(\x0b\x32\x17.leaderless.v1.KeyDoubt\x12%\n\x05syncs\x18\x06 \x03(\x0b\x32\x16.leaderless.v1.KeySync\x12\x14\n\x0cround_wanted\x18\x07 \x01(\x04\x12\x12\n\nround_done\x18\x08 \x01(\x04\"D\n\x0bMerkleRoots\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x12\n\npartitions\x18\x02 \x03(\r\x12\x0f\n\x07\x64igests\x18\x03 \x03(\x06\"G\n\x0eMerkleCompared\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x11\n\tdiffering\x18\x02 \x03(\r\x12\x10\n\x08not_held\x18\x03 \x03(\r\"?\n\x0bMerkleRange\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\r\x12\x0f\n\x07\x64igests\x18\x03 \x03(\x06\"L\n\nMerkleKeys\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0c\n\x04leaf\x18\x02 \x01(\r\x12\x0c\n\x04keys\x18\x03 \x03(\t\x12\x0f\n\x07\x64igests\x18\x04 \x03(\x06\"z\n\x08KeyDoubt\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x06\x12\x10\n\x08\x65xpected\x18\x03 \x01(\x06\x12\x11\n\tunchanged\x18\x04 \x01(\x08\x12,\n\x06vector\x18\x05 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"7\n\x07KeySync\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08siblings\x18\x02 \x01(\x0c\x12\r\n\x05reply\x18\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aleaderless/v1/dynamo.proto\x12\rleaderless.v1\x1a\x1creplication/v1/storage.proto\"C\n\rVersionVector\x12\x32\n\x07\x65ntries\x18\x01 \x03(\x0b\x32!.leaderless.v1.VersionVectorEntry\"?\n\x12VersionVectorEntry\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0b\n\x03top\x18\x02 \x01(\x04\x12\r\n\x05holes\x18\x03 \x03(\x04\"\x8f\x01\n\x08Siblings\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.replication.v1.Version\x12,\n\x06vector\x18\x02 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\x12*\n\x04seen\x18\x03 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"J\n\x07\x43ontext\x12\x11\n\tkey_check\x18\x01 \x01(\x07\x12,\n\x06vector\x18\x02 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"\xd8\x01\n\rDynamoMessage\x12\x0c\n\x04life\x18\x01 \x01(\x04\x12-\n\theartbeat\x18\x02 \x01(\x0b\x32\x18.leaderless.v1.HeartbeatH\x00\x12%\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x14.leaderless.v1.BatchH\x00\x12\x32\n\x0c\x61nti_entropy\x18\x14 \x01(\x0b\x32\x1a.leaderless.v1.AntiEntropyH\x00\x12\'\n\x06gossip\x18\x15 \x01(\x0b\x32\x15.leaderless.v1.GossipH\x00\x42\x06\n\x04kind\"\x0b\n\tHeartbeat\"\xb1\x02\n\x05\x42\x61tch\x12$\n\x06stores\x18\x01 \x03(\x0b\x32\x14.leaderless.v1.Store\x12\x0e\n\x06stored\x18\x02 \x03(\x04\x12\"\n\x05loads\x18\x03 \x03(\x0b\x32\x13.leaderless.v1.Load\x12%\n\x06loaded\x18\x04 \x03(\x0b\x32\x15.leaderless.v1.Loaded\x12%\n\x07repairs\x18\x05 \x03(\x0b\x32\x14.leaderless.v1.Store\x12)\n\x08repaired\x18\x06 \x03(\x0b\x32\x17.leaderless.v1.Repaired\x12(\n\x08\x66orwards\x18\x07 \x03(\x0b\x32\x16.leaderless.v1.Forward\x12+\n\tforwarded\x18\x08 \x03(\x0b\x32\x18.leaderless.v1.Forwarded\"H\n\x05Store\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08siblings\x18\x03 \x01(\x0c\x12\x10\n\x08hint_for\x18\x04 \x01(\t\"3\n\x04Load\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x08\":\n\x06Loaded\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x10\n\x08siblings\x18\x02 \x01(\x0c\x12\x0e\n\x06\x64igest\x18\x03 \x01(\x0c\"\x1e\n\x04Hint\x12\x16\n\x0estored_wall_ns\x18\x01 \x01(\x03\"+\n\x08Repaired\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\"\xcc\x01\n\x07\x46orward\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x11\n\tbudget_ns\x18\x02 \x01(\x03\x12\x0c\n\x04life\x18\x03 \x01(\x04\x12)\n\x03get\x18\x04 \x01(\x0b\x32\x1a.replication.v1.GetRequestH\x00\x12)\n\x03put\x18\x05 \x01(\x0b\x32\x1a.replication.v1.PutRequestH\x00\x12/\n\x06\x64\x65lete\x18\x06 \x01(\x0b\x32\x1d.replication.v1.DeleteRequestH\x00\x42\t\n\x07request\"\xe4\x01\n\tForwarded\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12*\n\x03get\x18\x02 \x01(\x0b\x32\x1b.replication.v1.GetResponseH\x00\x12*\n\x03put\x18\x03 \x01(\x0b\x32\x1b.replication.v1.PutResponseH\x00\x12\x30\n\x06\x64\x65lete\x18\x04 \x01(\x0b\x32\x1e.replication.v1.DeleteResponseH\x00\x12\x33\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32 .replication.v1.OperationFailureH\x00\x42\x08\n\x06result\"\xb8\x02\n\x0b\x41ntiEntropy\x12)\n\x05roots\x18\x01 \x01(\x0b\x32\x1a.leaderless.v1.MerkleRoots\x12/\n\x08\x63ompared\x18\x02 \x01(\x0b\x32\x1d.leaderless.v1.MerkleCompared\x12*\n\x06ranges\x18\x03 \x03(\x0b\x32\x1a.leaderless.v1.MerkleRange\x12\'\n\x04keys\x18\x04 \x03(\x0b\x32\x19.leaderless.v1.MerkleKeys\x12\'\n\x06\x64oubts\x18\x05 \x03(\x0b\x32\x17.leaderless.v1.KeyDoubt\x12%\n\x05syncs\x18\x06 \x03(\x0b\x32\x16.leaderless.v1.KeySync\x12\x14\n\x0cround_wanted\x18\x07 \x01(\x04\x12\x12\n\nround_done\x18\x08 \x01(\x04\"D\n\x0bMerkleRoots\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x12\n\npartitions\x18\x02 \x03(\r\x12\x0f\n\x07\x64igests\x18\x03 \x03(\x06\"G\n\x0eMerkleCompared\x12\x10\n\x08\x65xchange\x18\x01 \x01(\x04\x12\x11\n\tdiffering\x18\x02 \x03(\r\x12\x10\n\x08not_held\x18\x03 \x03(\r\"?\n\x0bMerkleRange\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0c\n\x04node\x18\x02 \x01(\r\x12\x0f\n\x07\x64igests\x18\x03 \x03(\x06\"L\n\nMerkleKeys\x12\x11\n\tpartition\x18\x01 \x01(\r\x12\x0c\n\x04leaf\x18\x02 \x01(\r\x12\x0c\n\x04keys\x18\x03 \x03(\t\x12\x0f\n\x07\x64igests\x18\x04 \x03(\x06\"z\n\x08KeyDoubt\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x06\x12\x10\n\x08\x65xpected\x18\x03 \x01(\x06\x12\x11\n\tunchanged\x18\x04 \x01(\x08\x12,\n\x06vector\x18\x05 \x01(\x0b\x32\x1c.leaderless.v1.VersionVector\"7\n\x07KeySync\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x10\n\x08siblings\x18\x02 \x01(\x0c\x12\r\n\x05reply\x18\x03 \x01(\x08\"\x82\x01\n\x06Gossip\x12\x0c\n\x04ping\x18\x01 \x01(\x04\x12\x13\n\x0bping_target\x18\x02 \x01(\t\x12\x0b\n\x03\x61\x63k\x18\x03 \x01(\x04\x12\x0c\n\x04nack\x18\x04 \x01(\x04\x12\x0c\n\x04push\x18\x05 \x01(\x08\x12,\n\x07updates\x18\x06 \x03(\x0b\x32\x1b.leaderless.v1.MemberUpdate\"h\n\x0cMemberUpdate\x12\x0c\n\x04node\x18\x01 \x01(\t\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.leaderless.v1.MemberState\x12\x13\n\x0bincarnation\x18\x03 \x01(\x04\x12\n\n\x02\x62y\x18\x04 \x01(\t*t\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_STATE_ALIVE\x10\x01\x12\x18\n\x14MEMBER_STATE_SUSPECT\x10\x02\x12\x15\n\x11MEMBER_STATE_DEAD\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'leaderless.v1.dynamo_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_MEMBERSTATE']._serialized_start=2694
+  _globals['_MEMBERSTATE']._serialized_end=2810
   _globals['_VERSIONVECTOR']._serialized_start=75
   _globals['_VERSIONVECTOR']._serialized_end=142
   _globals['_VERSIONVECTORENTRY']._serialized_start=144
@@ -41,37 +43,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTEXT']._serialized_start=355
   _globals['_CONTEXT']._serialized_end=429
   _globals['_DYNAMOMESSAGE']._serialized_start=432
-  _globals['_DYNAMOMESSAGE']._serialized_end=607
-  _globals['_HEARTBEAT']._serialized_start=609
-  _globals['_HEARTBEAT']._serialized_end=620
-  _globals['_BATCH']._serialized_start=623
-  _globals['_BATCH']._serialized_end=928
-  _globals['_STORE']._serialized_start=930
-  _globals['_STORE']._serialized_end=1002
-  _globals['_LOAD']._serialized_start=1004
-  _globals['_LOAD']._serialized_end=1055
-  _globals['_LOADED']._serialized_start=1057
-  _globals['_LOADED']._serialized_end=1115
-  _globals['_HINT']._serialized_start=1117
-  _globals['_HINT']._serialized_end=1147
-  _globals['_REPAIRED']._serialized_start=1149
-  _globals['_REPAIRED']._serialized_end=1192
-  _globals['_FORWARD']._serialized_start=1195
-  _globals['_FORWARD']._serialized_end=1399
-  _globals['_FORWARDED']._serialized_start=1402
-  _globals['_FORWARDED']._serialized_end=1630
-  _globals['_ANTIENTROPY']._serialized_start=1633
-  _globals['_ANTIENTROPY']._serialized_end=1945
-  _globals['_MERKLEROOTS']._serialized_start=1947
-  _globals['_MERKLEROOTS']._serialized_end=2015
-  _globals['_MERKLECOMPARED']._serialized_start=2017
-  _globals['_MERKLECOMPARED']._serialized_end=2088
-  _globals['_MERKLERANGE']._serialized_start=2090
-  _globals['_MERKLERANGE']._serialized_end=2153
-  _globals['_MERKLEKEYS']._serialized_start=2155
-  _globals['_MERKLEKEYS']._serialized_end=2231
-  _globals['_KEYDOUBT']._serialized_start=2233
-  _globals['_KEYDOUBT']._serialized_end=2355
-  _globals['_KEYSYNC']._serialized_start=2357
-  _globals['_KEYSYNC']._serialized_end=2412
+  _globals['_DYNAMOMESSAGE']._serialized_end=648
+  _globals['_HEARTBEAT']._serialized_start=650
+  _globals['_HEARTBEAT']._serialized_end=661
+  _globals['_BATCH']._serialized_start=664
+  _globals['_BATCH']._serialized_end=969
+  _globals['_STORE']._serialized_start=971
+  _globals['_STORE']._serialized_end=1043
+  _globals['_LOAD']._serialized_start=1045
+  _globals['_LOAD']._serialized_end=1096
+  _globals['_LOADED']._serialized_start=1098
+  _globals['_LOADED']._serialized_end=1156
+  _globals['_HINT']._serialized_start=1158
+  _globals['_HINT']._serialized_end=1188
+  _globals['_REPAIRED']._serialized_start=1190
+  _globals['_REPAIRED']._serialized_end=1233
+  _globals['_FORWARD']._serialized_start=1236
+  _globals['_FORWARD']._serialized_end=1440
+  _globals['_FORWARDED']._serialized_start=1443
+  _globals['_FORWARDED']._serialized_end=1671
+  _globals['_ANTIENTROPY']._serialized_start=1674
+  _globals['_ANTIENTROPY']._serialized_end=1986
+  _globals['_MERKLEROOTS']._serialized_start=1988
+  _globals['_MERKLEROOTS']._serialized_end=2056
+  _globals['_MERKLECOMPARED']._serialized_start=2058
+  _globals['_MERKLECOMPARED']._serialized_end=2129
+  _globals['_MERKLERANGE']._serialized_start=2131
+  _globals['_MERKLERANGE']._serialized_end=2194
+  _globals['_MERKLEKEYS']._serialized_start=2196
+  _globals['_MERKLEKEYS']._serialized_end=2272
+  _globals['_KEYDOUBT']._serialized_start=2274
+  _globals['_KEYDOUBT']._serialized_end=2396
+  _globals['_KEYSYNC']._serialized_start=2398
+  _globals['_KEYSYNC']._serialized_end=2453
+  _globals['_GOSSIP']._serialized_start=2456
+  _globals['_GOSSIP']._serialized_end=2586
+  _globals['_MEMBERUPDATE']._serialized_start=2588
+  _globals['_MEMBERUPDATE']._serialized_end=2692
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from replication.v1 import storage_pb2 as _storage_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,25 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _MemberState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MemberStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MEMBER_STATE_UNSPECIFIED: _MemberState.ValueType  # 0
+    MEMBER_STATE_ALIVE: _MemberState.ValueType  # 1
+    MEMBER_STATE_SUSPECT: _MemberState.ValueType  # 2
+    MEMBER_STATE_DEAD: _MemberState.ValueType  # 3
+
+class MemberState(_MemberState, metaclass=_MemberStateEnumTypeWrapper): ...
+
+MEMBER_STATE_UNSPECIFIED: MemberState.ValueType  # 0
+MEMBER_STATE_ALIVE: MemberState.ValueType  # 1
+MEMBER_STATE_SUSPECT: MemberState.ValueType  # 2
+MEMBER_STATE_DEAD: MemberState.ValueType  # 3
+Global___MemberState: _TypeAlias = MemberState  # noqa: Y015
 
 @_typing.final
 class VersionVector(_message.Message):
@@ -143,6 +163,7 @@ class DynamoMessage(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
     ANTI_ENTROPY_FIELD_NUMBER: _builtins.int
+    GOSSIP_FIELD_NUMBER: _builtins.int
     life: _builtins.int
     """of the sender: another number each time it starts"""
     @_builtins.property
@@ -151,6 +172,8 @@ class DynamoMessage(_message.Message):
     def batch(self) -> Global___Batch: ...
     @_builtins.property
     def anti_entropy(self) -> Global___AntiEntropy: ...
+    @_builtins.property
+    def gossip(self) -> Global___Gossip: ...
     def __init__(
         self,
         *,
@@ -158,12 +181,13 @@ class DynamoMessage(_message.Message):
         heartbeat: Global___Heartbeat | None = ...,
         batch: Global___Batch | None = ...,
         anti_entropy: Global___AntiEntropy | None = ...,
+        gossip: Global___Gossip | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "heartbeat", b"heartbeat", "kind", b"kind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "heartbeat", b"heartbeat", "kind", b"kind", "life", b"life"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind", "life", b"life"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "batch", "anti_entropy"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "batch", "anti_entropy", "gossip"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -697,3 +721,75 @@ class KeySync(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeySync: _TypeAlias = KeySync  # noqa: Y015
+
+@_typing.final
+class Gossip(_message.Message):
+    """Membership and failure detection (SWIM, Das, Gupta and Motivala, DSN 2002)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PING_FIELD_NUMBER: _builtins.int
+    PING_TARGET_FIELD_NUMBER: _builtins.int
+    ACK_FIELD_NUMBER: _builtins.int
+    NACK_FIELD_NUMBER: _builtins.int
+    PUSH_FIELD_NUMBER: _builtins.int
+    UPDATES_FIELD_NUMBER: _builtins.int
+    ping: _builtins.int
+    """number of a probe: answer with `ack`"""
+    ping_target: _builtins.str
+    """not the receiver: probe this node for the sender of `ping`"""
+    ack: _builtins.int
+    """number of the probe that is answered"""
+    nack: _builtins.int
+    """the target of an indirect probe does not answer the one who was asked"""
+    push: _builtins.bool
+    """`updates` are all that the sender knows: answer likewise"""
+    @_builtins.property
+    def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemberUpdate]: ...
+    def __init__(
+        self,
+        *,
+        ping: _builtins.int = ...,
+        ping_target: _builtins.str = ...,
+        ack: _builtins.int = ...,
+        nack: _builtins.int = ...,
+        push: _builtins.bool = ...,
+        updates: _abc.Iterable[Global___MemberUpdate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ack", b"ack", "nack", b"nack", "ping", b"ping", "ping_target", b"ping_target", "push", b"push", "updates", b"updates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gossip: _TypeAlias = Gossip  # noqa: Y015
+
+@_typing.final
+class MemberUpdate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    node: _builtins.str
+    state: Global___MemberState.ValueType
+    incarnation: _builtins.int
+    """only `node` itself raises it"""
+    by: _builtins.str
+    """who suspects"""
+    def __init__(
+        self,
+        *,
+        node: _builtins.str = ...,
+        state: Global___MemberState.ValueType = ...,
+        incarnation: _builtins.int = ...,
+        by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "incarnation", b"incarnation", "node", b"node", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MemberUpdate: _TypeAlias = MemberUpdate  # noqa: Y015

@@ -69,6 +69,12 @@ def _event_words(event: NodeEvent) -> str | None:
         case "read_repaired":
             writes = ", ".join(fields["write_ids"])
             return f"repairs {fields['key']} at {fields['replica']}, which lacked {writes}"
+        case "suspicion_raised":
+            return f"suspects {fields['peer']} on the word of {fields['by']}"
+        case "suspicion_refuted":
+            dead = "had been taken for dead" if fields["was_dead"] else "was suspected"
+            false = ", falsely" if fields["same_life"] else ""
+            return f"hears from {fields['peer']}, which {dead}{false}"
         case "replica_synced":
             writes = ", ".join(fields["write_ids"]) or "no writes"
             keys = ", ".join(fields["keys"])

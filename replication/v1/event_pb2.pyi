@@ -102,6 +102,8 @@ class Event(_message.Message):
     SIBLINGS_EXCESSIVE_FIELD_NUMBER: _builtins.int
     TOMBSTONE_PURGED_FIELD_NUMBER: _builtins.int
     DELETE_UNDONE_FIELD_NUMBER: _builtins.int
+    SUSPICION_RAISED_FIELD_NUMBER: _builtins.int
+    SUSPICION_REFUTED_FIELD_NUMBER: _builtins.int
     monotonic_ns: _builtins.int
     """of the node's clock; on one machine all nodes share it"""
     node: _builtins.str
@@ -153,6 +155,10 @@ class Event(_message.Message):
     def tombstone_purged(self) -> Global___TombstonePurged: ...
     @_builtins.property
     def delete_undone(self) -> Global___DeleteUndone: ...
+    @_builtins.property
+    def suspicion_raised(self) -> Global___SuspicionRaised: ...
+    @_builtins.property
+    def suspicion_refuted(self) -> Global___SuspicionRefuted: ...
     def __init__(
         self,
         *,
@@ -182,12 +188,14 @@ class Event(_message.Message):
         siblings_excessive: Global___SiblingsExcessive | None = ...,
         tombstone_purged: Global___TombstonePurged | None = ...,
         delete_undone: Global___DeleteUndone | None = ...,
+        suspicion_raised: Global___SuspicionRaised | None = ...,
+        suspicion_refuted: Global___SuspicionRefuted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -944,3 +952,64 @@ class AcknowledgementChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AcknowledgementChanged: _TypeAlias = AcknowledgementChanged  # noqa: Y015
+
+@_typing.final
+class SuspicionRaised(_message.Message):
+    """SWIM: a peer did not answer; it has some time to refute that before it counts as dead."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    incarnation: _builtins.int
+    by: _builtins.str
+    """who told so; this node itself, or another"""
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        incarnation: _builtins.int = ...,
+        by: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "incarnation", b"incarnation", "peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspicionRaised: _TypeAlias = SuspicionRaised  # noqa: Y015
+
+@_typing.final
+class SuspicionRefuted(_message.Message):
+    """SWIM: the peer has answered the suspicion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    WAS_DEAD_FIELD_NUMBER: _builtins.int
+    SAME_LIFE_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    incarnation: _builtins.int
+    """a higher one than was suspected"""
+    was_dead: _builtins.bool
+    """it had been declared dead already"""
+    same_life: _builtins.bool
+    """it was not started anew meanwhile, so it had lived all the time"""
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        incarnation: _builtins.int = ...,
+        was_dead: _builtins.bool = ...,
+        same_life: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "peer", b"peer", "same_life", b"same_life", "was_dead", b"was_dead"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspicionRefuted: _TypeAlias = SuspicionRefuted  # noqa: Y015

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from random import Random
 
 from leaderless.dynamo import DynamoSettings, Fanout, Hints, Quorum, ReadRepair, Versions
+from leaderless.dynamo.settings import Detection
 from replication.protocol import NodeId
 from tests.support.dynamo_cluster import FIVE, MS
 
@@ -49,6 +50,8 @@ class Options:
             read_timeout_ns=200 * MS,
             write_timeout_ns=200 * MS,
             suspect_after_ns=rng.choice((300 * MS, 500 * MS)),
+            detector=rng.choice((*Detection, Detection.SILENCE)),
+            push_pull_ns=500 * MS,
             anti_entropy_ns=rng.choice((0, 0, 50 * MS, 100 * MS)),
         )
         return cls(

@@ -94,14 +94,17 @@ def simulate(
     seed: int | None = None,
     runs: Path = Path("runs"),
     again: str | None = None,
+    families: Sequence[Family] = tuple(Family),
 ) -> RunFindings:
-    """Run both sides in virtual time; otherwise as ``compare``. Equal seeds give equal histories.
+    """Run both sides in virtual time, or one; otherwise as ``compare``. Equal seeds give equal
+    histories.
 
     A core that raises, or breaks an invariant of its family, ends its side: ``problems`` says so.
     """
     plan = make_plan(scenario, seed)
     folder, header = _begin(plan, runs, again, "simulate")
-    histories = {family: side.history for family, side in simulate_both(plan).items()}
+    sides = simulate_both(plan, families=families)
+    histories = {family: side.history for family, side in sides.items()}
     for family, history in histories.items():
         (folder / family.value).mkdir()
         write_history(history, folder / family.value)

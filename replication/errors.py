@@ -42,6 +42,10 @@ class ConfigError(ReplicationError):
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[str, ...]]]:
+        """Let it come out of another process as it went in."""
+        return ConfigError, (self.problems,)
+
 
 class CorruptStore(ReplicationError):
     """A record in the middle of a store fails its checksum: the node must not go on."""

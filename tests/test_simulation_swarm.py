@@ -12,7 +12,7 @@ from replication.plan.units import duration_ns
 from replication.protocol import Family
 from replication.simulation.draw import draw_scenario
 from replication.simulation.pool import swarm
-from replication.simulation.seeds import SeedResult, run_seed, summary
+from replication.simulation.seeds import SeedResult, run_seed
 from replication.simulation.shrinking import shrink_seed
 from replication.simulation.toml import to_toml
 
@@ -76,7 +76,6 @@ def test_honest_clusters_keep_their_promises(family: Family) -> None:
     assert sum(result.effective_faults for result in report.results) > 40
     acknowledged = sum(result.acknowledged for result in report.results)
     assert acknowledged > 0.8 * sum(result.operations for result in report.results)
-    assert "no seed failed" in summary(report)
 
 
 def test_processes_find_what_one_process_finds() -> None:
@@ -84,11 +83,6 @@ def test_processes_find_what_one_process_finds() -> None:
     here = swarm(BROKEN, "broken", range(1, 13), families=[Family.LEADERLESS], jobs=1)
     assert there == here
     assert there.failed
-    text = summary(there, replay="again {name} {seed}")
-    first = there.failed[0]
-    assert first.failure is not None
-    assert f"seed {first.seed} (leaderless): Contexts only grow" in text
-    assert f"again broken {first.seed}" in text
 
 
 def test_the_first_failure_may_end_it() -> None:
@@ -107,7 +101,6 @@ def test_an_interrupted_swarm_tells_what_it_found() -> None:
     report = swarm(SHORT, "short", range(1, 100), jobs=1, on_result=interrupt)
     assert report.interrupted
     assert [result.seed for result in report.results] == [1, 1, 2, 2, 3]
-    assert "interrupted" in summary(report)
 
 
 def test_a_seed_fails_alike_whenever_it_is_tried() -> None:

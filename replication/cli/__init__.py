@@ -15,7 +15,7 @@ from replication.cli.edge import Edge, ExitCode
 COMMANDS = {
     "compare": "compare",
     "run": "compare",
-    "simulate": "compare",
+    "simulate": "simulate",
     "scenarios": "scenarios",
     "show": "scenarios",
     "validate": "scenarios",

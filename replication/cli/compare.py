@@ -18,7 +18,7 @@ TEXT, JSON, MARKDOWN = "text", "json", "md"
 
 
 def run_options(function: Any) -> Any:
-    """Add the options that ``compare`` and ``run`` share."""
+    """Add the options that ``compare``, ``run`` and ``simulate`` share."""
     decorators: Sequence[Decorator] = (
         click.argument("scenario"),
         click.option("--leader", metavar="NAME", help="Leader backend, or module:attribute."),
@@ -69,25 +69,7 @@ def run_command(side: str, **options: Any) -> None:
     _run("run", (Family(side),), options)
 
 
-@click.command("simulate")
-@run_options
-def simulate_command(**options: Any) -> None:
-    """Run SCENARIO in virtual time, from one seed; the same report, in seconds, marked simulated.
-
-    The same cores, clients and faults, on a modelled network, disk and clock. Equal seeds give
-    equal histories, byte for byte.
-
-    \b
-    $ replication simulate leader-crash --seed 7
-    """
-    from replication import api
-
-    scenario, seed = _load(options)
-    again = _again("simulate", tuple(Family), options, seed)
-    print_findings(api.simulate(scenario, seed, options["runs"], again), options["output"])
-
-
-def _load(options: dict[str, Any]) -> "tuple[Scenario, int]":
+def loaded(options: dict[str, Any]) -> "tuple[Scenario, int]":
     """Return the scenario with the options applied, and the seed to use."""
     from replication import api
 
@@ -108,14 +90,7 @@ def _run(command: str, families: Sequence[Family], options: dict[str, Any]) -> N
     from replication import api
     from replication.cli.progress import progress_line
 
-    overrides = list(options["overrides"])
-    overrides += [
-        f"cluster.{family}={json.dumps(options[family])}"
-        for family in ("leader", "leaderless")
-        if options[family]
-    ]
-    scenario = api.load_scenario(options["scenario"], overrides)
-    seed = scenario.plan.seed if options["seed"] is None else options["seed"]
+    scenario, seed = loaded(options)
     with progress_line(Console(stderr=True), options["quiet"]) as tell:
         findings = api.run(
             scenario,
@@ -123,14 +98,17 @@ def _run(command: str, families: Sequence[Family], options: dict[str, Any]) -> N
             seed,
             options["runs"],
             tell,
-            _again(command, families, options, seed),
+            again(command, families, options, ("--seed", str(seed))),
         )
     print_findings(findings, options["output"])
 
 
-def _again(command: str, families: Sequence[Family], options: dict[str, Any], seed: int) -> str:
-    words = ["replication", command, options["scenario"], "--seed", str(seed)]
-    if command == "run":
+def again(
+    command: str, families: Sequence[Family], options: dict[str, Any], seeds: Sequence[str]
+) -> str:
+    """Return the command line that does the same again."""
+    words = ["replication", command, options["scenario"], *seeds]
+    if len(families) == 1:
         words += ["--side", families[0].value]
     for family in ("leader", "leaderless"):
         if options[family]:

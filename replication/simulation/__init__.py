@@ -28,7 +28,7 @@ from replication.simulation.draw import draw_scenario
 from replication.simulation.execute import Broken, Simulated, simulate, simulate_both
 from replication.simulation.judging import Failure, judge
 from replication.simulation.pool import swarm
-from replication.simulation.seeds import SeedResult, SwarmReport, simulate_seed, summary
+from replication.simulation.seeds import SeedResult, SwarmReport, simulate_seed
 from replication.simulation.settings import (
     ClockSettings,
     DiskSettings,
@@ -59,6 +59,5 @@ __all__ = [
     "simulate_both",
     "simulate_seed",
     "story",
-    "summary",
     "swarm",
 ]

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from random import Random
 from typing import Any
 
+from replication.errors import ConfigError
 from replication.plan.streams import stream
 from replication.plan.swarm import SwarmTable
 from replication.plan.units import duration_text
@@ -27,7 +28,11 @@ def draw_scenario(raw: Mapping[str, Any], name: str, seed: int) -> Tables:
     What ``[swarm]`` does not draw (routes, consistency levels, backends, the mix of operations) is
     as the scenario has it. Raises ConfigError when its tables are wrong.
     """
-    limits = read_tables(raw, name).swarm
+    document = read_tables(raw, name)
+    if document.workload.kind == "explicit":
+        words = 'operations that are listed cannot be drawn, expected "register"'
+        raise ConfigError([f"{name}: workload.kind: {words}"])
+    limits = document.swarm
     cluster = stream(seed, "swarm", "cluster")
     duration_ns = _between(cluster, limits.duration)
     nodes = limits.nodes[int(cluster.random() * len(limits.nodes))]

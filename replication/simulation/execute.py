@@ -88,15 +88,19 @@ def simulate(
 
 
 def simulate_both(
-    plan: Plan, settings: SimulationSettings | None = None, *, progress: Progress | None = None
+    plan: Plan,
+    settings: SimulationSettings | None = None,
+    *,
+    families: Sequence[Family] = tuple(Family),
+    progress: Progress | None = None,
 ) -> dict[Family, Simulated]:
     """Execute the leader side, then the leaderless side with the same faults (design §7).
 
-    A side that broke or was interrupted is the last one.
+    Or one of them only, if ``families`` says so. A side that broke or was interrupted is the last.
     """
     sides: dict[Family, Simulated] = {}
     resolved: Mapping[int, ResolvedFault] = {}
-    for family in Family:
+    for family in families:
         simulated = sides[family] = simulate(plan, family, settings, resolved, progress=progress)
         if simulated.history.interrupted or simulated.history.problems:
             break

@@ -8,7 +8,7 @@ from copy import deepcopy
 from itertools import combinations, pairwise
 from typing import Any, TypeVar
 
-from replication.history import Operation
+from replication.history import History, Operation
 from replication.plan.units import duration_ns, duration_text
 from replication.simulation.draw import Tables
 
@@ -61,6 +61,25 @@ def with_faults(tables: Tables, faults: list[Tables]) -> Tables:
 def with_changed(tables: Tables, fault: Tables, **changes: str) -> Tables:
     """Return the scenario with another time or length of one of its faults."""
     return _map_faults(tables, lambda each: {**each, **changes} if each is fault else each)
+
+
+def with_nodes_named(tables: Tables, history: History) -> Tables:
+    """Return the scenario with the nodes and times that its roles came to, instead of the roles.
+
+    So nothing depends any more on who leads when, nor on what another side did to whom.
+    """
+    ordered = sorted(tables.get("fault", ()), key=lambda each: duration_ns(each["at"]))
+    records = {record.number: record for record in history.faults}
+    named: dict[int, Tables] = {}
+    for number, fault in enumerate(ordered, 1):
+        record = records.get(number)
+        if fault.get("target") != "leader" or record is None or record.injected_ns is None:
+            continue
+        at_ns = record.injected_ns - history.load_start_ns
+        named[id(fault)] = {**fault, "at": duration_text(at_ns), "target": record.nodes[0]}
+        if "for" in fault:
+            named[id(fault)]["for"] = duration_text(end_ns(fault) - at_ns)
+    return _map_faults(tables, lambda each: named.get(id(each), each))
 
 
 def end_ns(fault: Tables) -> int:

@@ -7,10 +7,12 @@ from multiprocessing import get_context
 from os import cpu_count
 from typing import Any
 
+from replication.plan.scenario import read_scenario
 from replication.protocol import Family
+from replication.simulation.draw import draw_scenario
 from replication.simulation.seeds import SeedResult, SwarmReport, run_seed
 
-CHUNK = 8  # seeds to a task: few enough for a lively progress line
+CHUNK = 2  # simulations to a task: few enough to stop soon
 OnResult = Callable[[SeedResult], None]
 
 
@@ -31,6 +33,9 @@ def swarm(
     when the scenario is wrong.
     """
     tasks = [(seed, family) for seed in seeds for family in families]
+    for seed, _ in tasks[:1]:
+        # What is wrong is wrong for all seeds: say so before any process is started.
+        read_scenario(draw_scenario(raw, name, seed), name, name)
     chunks = [tasks[start : start + CHUNK] for start in range(0, len(tasks), CHUNK)]
     results: list[SeedResult] = []
     jobs = min(jobs or cpu_count() or 1, max(len(chunks), 1))

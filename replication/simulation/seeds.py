@@ -70,24 +70,3 @@ def run_seed(raw: Mapping[str, Any], name: str, seed: int, family: Family) -> Se
         virtual_ns=simulated.end_ns,
         actions=simulated.actions,
     )
-
-
-def summary(report: SwarmReport, replay: str = "replication simulate {name} --swarm {seed}") -> str:
-    """Return what a person wants to know of a swarm, with the command that replays each failure."""
-    results = report.results
-    seconds = sum(each.virtual_ns for each in results) / 1e9
-    lines = [
-        f"{len(results)} simulations of {report.name}, {seconds:,.0f} s of virtual time, "
-        f"{sum(each.operations for each in results):,} operations, "
-        f"{sum(each.effective_faults for each in results):,} faults that took effect"
-    ]
-    if report.interrupted:
-        lines.append("interrupted: this is what was found so far")
-    for each in report.failed:
-        assert each.failure is not None, "failed means that there is a failure"
-        lines.append(f"seed {each.seed} ({each.family.value}): {each.failure.check}")
-        lines.append(f"    {each.failure.text}")
-        lines.append(f"    {replay.format(name=report.name, seed=each.seed)}")
-    if not report.failed:
-        lines.append("no seed failed")
-    return "\n".join(lines)

@@ -7,11 +7,11 @@ seeds; the one that fails is written down with it, and fails with it for ever.
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from replication.analysis.expect import known_checks
 from replication.errors import ConfigError
 from replication.history import History, Phase
 from replication.plan.scenario import read_scenario
@@ -30,6 +30,7 @@ from replication.simulation.parts import (
     split,
     tidied,
     with_faults,
+    with_nodes_named,
     with_operations,
     without,
 )
@@ -60,6 +61,7 @@ class Shrunk:
     operations: int
     simulations: int  # tried on the way
     story: tuple[str, ...]
+    interrupted: bool  # a longer search might have made it smaller
 
     def toml(self) -> str:
         """Return the scenario as a file."""
@@ -124,11 +126,19 @@ def shrink(
         return None
     search = _Search(name, family, failure, tries, simulations_max, enough, progress)
     search.best = deepcopy(dict(tables))
-    with suppress(KeyboardInterrupt, _Done):
+    interrupted = False
+    try:
         search.run(simulated.history)
+    except _Done:
+        pass
+    except KeyboardInterrupt:
+        interrupted = True
     best = search.best
     simulated, found = _simulate(best, name, family)
     assert found is not None, "what was found to fail fails again with its seed"
+    if not found.in_flight and found.check in known_checks():
+        # So that whoever runs the file is told by its exit code.
+        best = {**best, "expect": [{"side": family.value, "check": found.check}]}
     return Shrunk(
         tables=best,
         name=name,
@@ -138,6 +148,7 @@ def shrink(
         operations=len(best["workload"].get("operation", ())) or len(simulated.history.operations),
         simulations=search.simulations,
         story=tuple(story(simulated.history, found)),
+        interrupted=interrupted,
     )
 
 
@@ -175,6 +186,7 @@ class _Search:
         failed_ns = self._failure.time_ns
         # What shows under load needs no healing, settling and reading back to show again.
         self._load_only = self._failure.in_flight and (failed_ns or 0) <= history.load_end_ns
+        self._accept(with_nodes_named(self.best, history))
         self._list_operations(history)
         self._shorten()
         self._be_impatient()

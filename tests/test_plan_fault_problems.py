@@ -117,6 +117,23 @@ FAULTS = [
         FAULT.replace("kill", "duplicate").replace("n1", "c1") + "duplicate = 0.1",
         '.target: "c1" is a client, which belongs to kind = "delay", "jitter" or "loss"',
     ),
+    (FAULT.replace("kill", "clock"), '.offset: missing, expected offset = "2s" or drift_ppm = 500'),
+    (
+        FAULT.replace("kill", "clock") + 'drift_ppm = 5\nstrobe = "1s"',
+        ".strobe: belongs to an offset, which comes and goes",
+    ),
+    (FAULT.replace("kill", "clock") + 'offset = "--2s"', '.offset: "-2s" is negative'),
+    (FAULT.replace("kill", "clock") + "drift_ppm = 999999", ".drift_ppm: 999999 is too large"),
+    (FAULT.replace("kill", "disk"), '.effect: missing, expected "slow", "stall", "full" or'),
+    (FAULT.replace("kill", "disk") + 'effect = "slow"', ".delay: missing, expected what a sync"),
+    (
+        FAULT.replace("kill", "disk") + 'effect = "stall"\ndelay = "1s"',
+        '.delay: belongs to effect = "slow", not to "stall"',
+    ),
+    (
+        FAULT.replace("kill", "disk") + 'effect = "full"\ntorn = true',
+        '.torn: belongs to "lose-unsynced", not to "full"',
+    ),
     (PARTITION, '.shape: missing, expected "isolate", "halves", "minority-with-leader", "nodes"'),
     (
         PARTITION + 'target = "n1"\ndirection = "inbound"',

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from replication.plan import (
     load_scenario,
     make_plan,
     read_plan,
+    read_scenario,
     schedule,
 )
 from replication.protocol import Family
@@ -313,6 +315,61 @@ def test_a_plan_can_be_told_in_words(path: Path) -> None:
         "Expected of the leader side: failovers.0.write_outage_ns is above 10ns and below 1.5s.",
         "Expected of the leaderless side: durability is violated.",
     ]
+
+
+FAULTS = """
+title = "Faults"
+question = "What can go wrong?"
+[run]
+duration = "9s"
+[cluster]
+spares = 1
+[workload]
+arrival = { kind = "closed" }
+"""
+TOLD = [
+    ('kind = "wipe"\ntarget = "all"', "kill all nodes and wipe the disk; start them again, with"),
+    ('kind = "join"', "start the spare node n6 and add it to the cluster."),
+    ('kind = "leave"\ntarget = "follower"', "remove a follower from the cluster. Leaderless"),
+    ('kind = "transfer"', "transfer the leadership. Leader side only."),
+    (
+        'kind = "partition"\nshape = "one-way"\ntarget = "leader"',
+        "cut what the leader would hear, and not what it sends, clients with their node; heal",
+    ),
+    (
+        'kind = "partition"\nshape = "bridge"',
+        "cut the nodes into two halves that only one node in the middle reaches, clients with",
+    ),
+    ('kind = "bandwidth"\nbandwidth = "1.5MB/s"\ntarget = "n1"', "let 1.5MB/s pass on every link"),
+    (
+        'kind = "loss"\nloss = 0.1\ntarget = "c1"',
+        "lose 10% of the messages on every link of c1 to the",
+    ),
+    (
+        'kind = "clock"\noffset = "-2s"\nstrobe = "50ms"\ndrift_ppm = 10\ntarget = "n1,n2"',
+        "put the wall clock of n1, n2 2s behind, on and off every 50ms and let the clocks of",
+    ),
+    (
+        'kind = "disk"\neffect = "lose-unsynced"\ntorn = true\ntarget = "minority-with-leader"',
+        "cut the power of a minority with the leader and lose what was not synced, a torn part",
+    ),
+    (
+        'kind = "disk"\neffect = "slow"\ndelay = "5ms"\ntarget = "n1"',
+        "slow every sync of n1 by 5ms",
+    ),
+    ('kind = "kill"\nside = "leaderless"\ntarget = "n1"', "kill n1 (SIGKILL); start it again when"),
+]
+
+
+@pytest.mark.parametrize(("table", "words"), TOLD)
+def test_every_kind_of_fault_can_be_told_in_words(table: str, words: str) -> None:
+    raw = tomllib.loads(f'{FAULTS}[[fault]]\nat = "2s"\n{table}\n')
+    plan = read_scenario(raw, "faults", "faults.toml", find=find).plan
+    (told,) = [each for each in describe(plan) if each.startswith("At 2s: ")]
+    assert told.startswith(f"At 2s: {words}"), told
+    warned = any(each.startswith("Careful: ") for each in describe(plan))
+    assert warned == ("wipe" in table)
+    assert Plan.from_json(json.loads(json.dumps(plan.to_json())), find) == plan
 
 
 def test_the_schema_knows_every_section() -> None:

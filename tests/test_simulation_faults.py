@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from replication.history import FaultRecord, OperationKind, Outcome, Phase
-from replication.plan.model import FaultKind, PartitionShape, PlannedFault
+from replication.plan.model import (
+    ClockFault,
+    DiskEffect,
+    DiskFault,
+    FaultKind,
+    PartitionShape,
+    PlannedFault,
+)
 from replication.plan.workload import Keys, OpenArrival, RegisterWorkload
 from replication.protocol import Family
 from replication.simulation.execute import Simulated, simulate
@@ -183,3 +190,72 @@ def test_a_narrow_link_is_slow_by_what_it_has_to_send() -> None:
     ]
     assert slow.faults[0].effective
     assert acknowledged[0] < acknowledged[1] / 2
+
+
+def clocks(number: int, target: str, at_ms: int, until_ms: int, clock: ClockFault) -> PlannedFault:
+    return replace(fault(number, FaultKind.CLOCK, at_ms, until_ms, target), clock=clock)
+
+
+def disks(number: int, target: str, at_ms: int, until_ms: int, disk: DiskFault) -> PlannedFault:
+    return replace(fault(number, FaultKind.DISK, at_ms, until_ms, target), disk=disk)
+
+
+def test_clocks_go_wrong_and_are_put_right_again() -> None:
+    simulated = run(
+        clocks(1, "n1", 200, 1000, ClockFault(offset_ns=-2_000 * MILLISECOND_NS)),
+        clocks(2, "n2", 200, 1200, ClockFault(drift_ppm=1000)),
+        clocks(3, "n3", 200, 1230, ClockFault(10 * MILLISECOND_NS, 0, 50 * MILLISECOND_NS)),
+    )
+    assert record(simulated).evidence == [
+        "the wall clock of n1 was right and is 2000.000 ms behind now",
+        "the wall clock of n1 was 2000.000 ms behind and is right again",
+    ]
+    assert record(simulated, 2).evidence == [
+        "the wall clock of n2 was right and is right now",
+        "the wall clock of n2 was 1.000 ms ahead and is right again",
+    ]
+    assert record(simulated, 3).evidence == [
+        "the wall clock of n3 was right and is 10.000 ms ahead now",
+        "the wall clock of n3 was 10.000 ms ahead and is right again",
+    ], "after 20 changes it is there again"
+    assert all(each.effective for each in simulated.history.faults)
+
+
+def test_disks_are_slow_and_stuck_and_say_so() -> None:
+    simulated = run(
+        disks(1, "n1", 200, 700, DiskFault(DiskEffect.SLOW, 20 * MILLISECOND_NS)),
+        disks(2, "n2", 200, 700, DiskFault(DiskEffect.STALL)),
+    )
+    slow, stuck = record(simulated), record(simulated, 2)
+    assert slow.effective, slow
+    assert slow.evidence[0].endswith(" syncs of n1 took 20ms longer")
+    assert stuck.evidence == ["1 syncs of n2 were stuck"]
+
+
+def test_a_node_with_a_full_disk_ends_and_acknowledges_nothing_that_it_cannot_keep() -> None:
+    simulated = run(disks(1, "n1", 300, 800, DiskFault(DiskEffect.FULL)), family=Family.LEADERLESS)
+    full = record(simulated)
+    assert full.effective, full
+    assert full.evidence == ["n1 ended: a write was refused", "n1 was started again"]
+    stops = [each for each in simulated.history.events if each.name == "node_stopping"]
+    assert [(each.node, each.fields["reason"]) for each in stops] == [("n1", "the disk is full")]
+    during = [
+        each
+        for each in simulated.history.operations
+        if each.node == "n1" and each.kind.is_write and each.outcome is Outcome.OK
+        if stops[0].time_ns < (each.complete_ns or 0) < (full.healed_ns or 0)
+    ]
+    assert not during
+
+
+def test_what_was_not_synced_is_lost_with_the_power_and_only_then() -> None:
+    lost = disks(1, "n1", 900, 1000, DiskFault(DiskEffect.LOSE_UNSYNCED))
+    plan = make_plan(seconds=1.5, faults=(lost,), leaderless=ECHO, workload=READS_AND_WRITES)
+    kept = {}
+    for sync in ("always", "off"):
+        history = simulate(replace(plan, sync=sync), Family.LEADERLESS).history
+        assert history.faults[0].effective
+        starts = [each for each in history.events if each.name == "node_started"]
+        kept[sync] = [each.fields["recovered_records"] for each in starts if each.node == "n1"][-1]
+    assert kept["always"] > 0
+    assert kept["off"] == 0

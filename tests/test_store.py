@@ -94,13 +94,45 @@ def test_without_syncs_the_operating_system_has_the_write_and_synced_bytes_stay(
     assert reopened(path)["kv"] == [(b"a", b"1")]
 
 
-def test_cutting_the_file_at_the_synced_offset_plays_the_loss_of_power(path: Path) -> None:
+def test_losing_power_leaves_what_was_synced_and_nothing_is_written_after_it(path: Path) -> None:
     store = Store(path, "off")
-    at_start = store.synced_bytes
     commit(store, Put("kv", b"a", b"1"))
+    store.append([Put("kv", b"b", b"2")])
+    written = store.stored_bytes - store.synced_bytes
+    lost, kept = store.lose_power(None)
+    assert kept == 0
+    assert lost > written, "what was not even written is lost too"
+    store.sync()
+    assert path.stat().st_size == store.synced_bytes
     store.abandon()
-    os.truncate(path, at_start)
     assert reopened(path)["kv"] == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_torn_tail_leaves_the_first_commits_whole(path: Path, seed: int) -> None:
+    store = Store(path, "off")
+    for number in range(5):
+        commit(store, Put("kv", bytes([number]), b"value"))
+    written = store.stored_bytes - store.synced_bytes
+    lost, kept = store.lose_power(Random(seed))
+    assert lost + kept == written
+    assert path.stat().st_size == store.synced_bytes + kept
+    store.abandon()
+    keys = [key for key, _ in reopened(path)["kv"]]
+    assert keys == [bytes([number]) for number in range(len(keys))]
+
+
+def test_a_full_disk_refuses_the_write_and_a_slow_one_counts_its_syncs(path: Path) -> None:
+    store = Store(path)
+    commit(store, Put("kv", b"a", b"1"))
+    store.fault.set(slow_ns=1000, stalled=False, full=False)
+    commit(store, Put("kv", b"b", b"2"))
+    assert store.fault.syncs_slowed == 1
+    store.fault.set(slow_ns=0, stalled=False, full=True)
+    with pytest.raises(OSError, match="No space left"):
+        commit(store, Put("kv", b"c", b"3"))
+    store.abandon()
+    assert reopened(path)["kv"] == [(b"a", b"1"), (b"b", b"2")]
 
 
 ranges = st.tuples(st.binary(max_size=2), st.one_of(st.none(), st.binary(max_size=2)))

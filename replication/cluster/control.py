@@ -85,6 +85,38 @@ class Control:
         except grpc.RpcError as error:
             raise ControlFailed(node, "SetLinkFaults", error) from None
 
+    async def set_clock_fault(
+        self, node: str, request: control_pb2.SetClockFaultRequest
+    ) -> control_pb2.SetClockFaultResponse:
+        """Put the node's clocks wrong, or right."""
+        try:
+            return await self._stub(node).SetClockFault(
+                request, timeout=CALL_TIMEOUT_S, metadata=self._metadata
+            )
+        except grpc.RpcError as error:
+            raise ControlFailed(node, "SetClockFault", error) from None
+
+    async def set_disk_fault(
+        self, node: str, request: control_pb2.SetDiskFaultRequest
+    ) -> control_pb2.SetDiskFaultResponse:
+        """Make the node's disk ill, or well."""
+        try:
+            return await self._stub(node).SetDiskFault(
+                request, timeout=CALL_TIMEOUT_S, metadata=self._metadata
+            )
+        except grpc.RpcError as error:
+            raise ControlFailed(node, "SetDiskFault", error) from None
+
+    async def lose_power(self, node: str, *, torn: bool) -> control_pb2.LosePowerResponse:
+        """Take what the node had not synced; it stands still and is to be killed next."""
+        request = control_pb2.LosePowerRequest(torn=torn)
+        try:
+            return await self._stub(node).LosePower(
+                request, timeout=CALL_TIMEOUT_S, metadata=self._metadata
+            )
+        except grpc.RpcError as error:
+            raise ControlFailed(node, "LosePower", error) from None
+
     async def command(
         self, node: str, request: control_pb2.CommandRequest, timeout_s: float
     ) -> control_pb2.CommandResponse:

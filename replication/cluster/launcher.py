@@ -13,7 +13,7 @@ from replication.cluster.control import Control
 from replication.cluster.ports import LOOPBACK, Ports
 from replication.cluster.process import CONFIG_FILE, Evidence, NodeFailed, NodeProcess
 from replication.errors import ConfigError
-from replication.host.config import EXIT_OK, STORE_FILE, SYNC_ALWAYS, NodeConfig
+from replication.host.config import EXIT_OK, EXIT_SYSTEM, STORE_FILE, SYNC_ALWAYS, NodeConfig
 from replication.plan.model import BackendChoice
 from replication.protocol import Family, NodeId
 from replication.v1 import control_pb2, event_pb2
@@ -175,6 +175,10 @@ class Cluster:
         """Whether there is a process that is not paused."""
         return self._processes[node].pid is not None and node not in self._paused
 
+    def is_running(self, node: NodeId) -> bool:
+        """Whether there is a process, paused or not."""
+        return self._processes[node].pid is not None
+
     def pids(self) -> dict[NodeId, int]:
         """Return the process ids of the nodes that run."""
         found = {node: process.pid for node, process in self._processes.items()}
@@ -206,6 +210,14 @@ class Cluster:
         await self.control.forget(node)
         await process.ready(READY_TIMEOUT_S)
         return Evidence(f"{node} serves{again} as pid {process.pid}", True)
+
+    def expect_failure(self, node: NodeId, expected: bool = True) -> None:
+        """The node may end by itself from now on (its disk is full), or may not any more."""
+        self._processes[node].expect_end(expected)
+
+    def has_failed(self, node: NodeId) -> Evidence:
+        """Return whether the node ended by itself because a write was refused."""
+        return self._processes[node].ended_by(EXIT_SYSTEM)
 
     def wipe(self, node: NodeId) -> Evidence:
         """Delete what a node that is down has stored; what it told of stays."""

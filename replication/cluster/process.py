@@ -107,6 +107,7 @@ class NodeProcess:
         self.node = node
         self.folder = folder
         self.lives = 0  # how often it was started
+        self.last_code: int | None = None  # with which the last life ended
         self._ended = ended
         self._life: _Life | None = None
 
@@ -186,10 +187,17 @@ class NodeProcess:
         if self._life is not None:
             self._life.process.send_signal(number)
 
-    def expect_end(self) -> None:
-        """From now on the end of this process is no surprise."""
+    def expect_end(self, expected: bool = True) -> None:
+        """From now on the end of this process is no surprise, or is one again."""
         if self._life is not None:
-            self._life.asked = True
+            self._life.asked = expected
+
+    def ended_by(self, wanted: int) -> Evidence:
+        """Return how the last life ended; shown when it was with the exit code ``wanted``."""
+        if self.pid is not None or self.last_code is None:
+            return Evidence(f"{self.node} (pid {self.pid}) went on", False)
+        words = f"{self.node} ended by {_exit_words(self.last_code)}"
+        return Evidence(words, self.last_code == wanted)
 
     def kill_now(self) -> None:
         """Kill and reap without a loop: for the last way out."""
@@ -220,7 +228,7 @@ class NodeProcess:
     def _reap(self, life: _Life) -> None:
         """The process has ended: the kernel says so through the pidfd."""
         self._life = None
-        code = life.process.wait()
+        code = self.last_code = life.process.wait()
         life.close()
         if life.loop.is_closed():
             return

@@ -7,20 +7,19 @@ operations cannot crowd out the heartbeats that keep a cluster together.
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from typing import Protocol
 
 from google.protobuf.message import Message
 
 from replication.errors import OperationError, Overloaded
+from replication.host.clock import NodeClock
 from replication.host.effects import DiskThread, Performer
 from replication.host.events import EventLog
 from replication.host.links import Link
 from replication.host.store import Store
 from replication.protocol import (
     Core,
-    Instant,
     NodeId,
     Observe,
     Reply,
@@ -58,11 +57,6 @@ class Sink(Protocol):
         ...
 
 
-def system_clock() -> Instant:
-    """Return this moment by the clocks of the machine."""
-    return Instant(time.monotonic_ns(), time.time_ns())
-
-
 class Node:
     """Runs one core: inbox, turns, timer, effects. Everything happens on one event loop."""
 
@@ -74,7 +68,7 @@ class Node:
         events: EventLog,
         *,
         synced: bool,
-        clock: Callable[[], Instant] = system_clock,
+        clock: NodeClock,
     ) -> None:
         """Take a core that was not started yet; ``start`` must be called on a running loop."""
         self._core = core
@@ -120,10 +114,10 @@ class Node:
 
     def start(self, started: event_pb2.Event) -> None:
         """Begin with what the store holds; ``started`` is the first event of this life."""
-        now = self._clock()
+        now, true_ns = self._clock.now(), self._clock.true_ns()
         try:
-            self.performer.perform([Observe(started)], now.monotonic_ns)
-            self.performer.perform(self._core.start(now, self._store), now.monotonic_ns)
+            self.performer.perform([Observe(started)], true_ns)
+            self.performer.perform(self._core.start(now, self._store), true_ns)
             self._end_turn()
             self._check_regularly()
         except Exception as error:
@@ -131,7 +125,7 @@ class Node:
 
     def now_ns(self) -> int:
         """Return the monotonic time that deadlines are counted from."""
-        return self._clock().monotonic_ns
+        return self._clock.now().monotonic_ns
 
     def submit(self, sink: Sink, token: int, body: RequestBody, deadline_ns: int) -> None:
         """Queue a checked operation for the next turn; raise Overloaded when there is no room."""
@@ -162,7 +156,7 @@ class Node:
 
     def observe_own(self, event: event_pb2.Event) -> None:
         """Tell of something that the host did, in line with what the core observed."""
-        self.performer.perform([Observe(event)], self._clock().monotonic_ns)
+        self.performer.perform([Observe(event)], self._clock.true_ns())
 
     async def drained(self) -> None:
         """Wait until every accepted operation is answered; ``stop_accepting`` comes first."""
@@ -172,8 +166,16 @@ class Node:
     def tell_stopping(self, reason: str) -> None:
         """Record the last event. It waits for no sync: it says nothing about the data."""
         stopping = event_pb2.NodeStopping(reason=reason)
-        event = event_pb2.Event(monotonic_ns=self._clock().monotonic_ns, node_stopping=stopping)
+        event = event_pb2.Event(monotonic_ns=self._clock.true_ns(), node_stopping=stopping)
         self.observe(Observe(event))
+
+    def clock_changed(self) -> None:
+        """The rate of the clock changed: the timer is set by the new one."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._halted:
+            self._arm()
 
     def stop_accepting(self) -> None:
         """Refuse operations from now on; those in flight go on."""
@@ -183,14 +185,15 @@ class Node:
         """Stop the node: it does nothing any more. Who waits for ``failed`` ends the process."""
         if not self.failed.done():
             self.failed.set_result(error)
-        self._halt()
+        self.halt()
 
     def close(self) -> None:
         """End the timer and the disk's thread; the store stays open for its last sync."""
-        self._halt()
+        self.halt()
         self.disk.stop()
 
-    def _halt(self) -> None:
+    def halt(self) -> None:
+        """Do nothing any more, as if the power were gone."""
         self._stopping = True
         self._halted = True
         if self._timer is not None:
@@ -204,16 +207,17 @@ class Node:
             return
         self._turn_due = False
         self._dropping = self._dropping and self.performer.waiting > 0
-        core, perform, clock = self._core, self.performer.perform, self._clock
+        core, perform, now, true_ns = (
+            *(self._core, self.performer.perform),
+            *(self._clock.now, self._clock.true_ns),
+        )
         messages, self._messages = self._messages, []
         submitted, self._submitted = self._submitted, []
         try:
             for sender, message in messages:
-                now = clock()
-                perform(core.receive(now, sender, message), now.monotonic_ns)
+                perform(core.receive(now(), sender, message), true_ns())
             for request_id, request in submitted:
-                now = clock()
-                perform(core.submit(now, request_id, request), now.monotonic_ns)
+                perform(core.submit(now(), request_id, request), true_ns())
             self._end_turn()
         except Exception as error:
             self.fail(error)
@@ -223,17 +227,16 @@ class Node:
         if self._halted:
             return
         try:
-            now = self._clock()
+            now = self._clock.now()
             wake_at = self._core.wake_at()
             if wake_at is not None and wake_at <= now.monotonic_ns:
-                self.performer.perform(self._core.wake(now), now.monotonic_ns)
+                self.performer.perform(self._core.wake(now), self._clock.true_ns())
             self._end_turn()
         except Exception as error:
             self.fail(error)
 
     def _end_turn(self) -> None:
-        now = self._clock()
-        self.performer.perform(self._core.flush(now), now.monotonic_ns)
+        self.performer.perform(self._core.flush(self._clock.now()), self._clock.true_ns())
         self.performer.commit()
         self._arm()
         if self._status_due:
@@ -248,7 +251,7 @@ class Node:
             self._timer.cancel()
         self._timer_ns = wake_at
         # Loops round to whole milliseconds: upwards, else the timer would spin until it is due.
-        delay_ms = max(0, wake_at - self._clock().monotonic_ns) // 1_000_000 + 1
+        delay_ms = self._clock.delay_ns(wake_at) // 1_000_000 + 1
         self._timer = self._loop.call_later(delay_ms / 1000, self._wake)
 
     def _synced(self, sequence: int) -> None:

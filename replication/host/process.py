@@ -15,6 +15,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from replication.errors import ConfigError
+from replication.host.clock import NodeClock
 from replication.host.config import (
     EVENTS_FILE,
     MESSAGE_BYTES_MAX,
@@ -75,17 +76,21 @@ class NodeProcess:
         self._store = Store(folder / STORE_FILE, config.sync)
         self._events = EventLog(folder / EVENTS_FILE, config.node)
         fault_rng = Random(f"{config.seed}/{config.node}/links")
+        power_rng = Random(f"{config.seed}/{config.node}/power")
         self._links = {
             peer: Link(config.node, peer, config.addresses[peer], config.secret, fault_rng)
             for peer in config.peers
         }
-        self.node = Node(core, self._store, self._links, self._events, synced=synced)
+        clock = NodeClock()
+        self.node = Node(core, self._store, self._links, self._events, synced=synced, clock=clock)
         self._server = grpc.aio.server(interceptors=[Edge(config.secret)], options=_SERVER_OPTIONS)
         storage_pb2_grpc.add_StorageServiceServicer_to_server(
             StorageService(self.node, backend), self._server
         )
         control_pb2_grpc.add_ControlServiceServicer_to_server(
-            ControlService(self.node, backend, self._store, self._links, self._events),
+            ControlService(
+                self.node, backend, self._store, self._links, self._events, clock, power_rng
+            ),
             self._server,
         )
         peer_pb2_grpc.add_PeerServiceServicer_to_server(

@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Mapping
+from random import Random
 from typing import Any
 
 import grpc
@@ -12,6 +13,8 @@ from google.protobuf.message import DecodeError
 
 from replication.errors import InvalidRequest, OperationError
 from replication.host import faults
+from replication.host.clock import ClockFault, NodeClock
+from replication.host.clock import problems as clock_problems
 from replication.host.events import EventLog
 from replication.host.links import Link
 from replication.host.node import Node
@@ -120,8 +123,12 @@ class ControlService(control_pb2_grpc.ControlServiceServicer):
         store: Store,
         links: Mapping[NodeId, Link],
         events: EventLog,
+        clock: NodeClock,
+        power_rng: Random,
     ) -> None:
         self._node = node
+        self._clock = clock
+        self._power_rng = power_rng
         self._backend = backend
         self._store = store
         self._links = links
@@ -181,6 +188,39 @@ class ControlService(control_pb2_grpc.ControlServiceServicer):
     async def Command(self, request: control_pb2.CommandRequest, context: _Context) -> Any:
         """Ask the core for what an operator wants; answer when it is done."""
         return await _perform(self._node, self._backend, request, context)
+
+    async def SetClockFault(
+        self, request: control_pb2.SetClockFaultRequest, _context: _Context
+    ) -> control_pb2.SetClockFaultResponse:
+        """Put the clocks wrong, or right."""
+        fault = ClockFault(request.offset_ns, request.drift_ppm, request.strobe_ns)
+        problems = clock_problems(fault)
+        if problems:
+            raise InvalidRequest("; ".join(problems))
+        before_ns = self._clock.wall_error_ns()
+        self._clock.set(fault)
+        self._node.clock_changed()
+        return control_pb2.SetClockFaultResponse(
+            wall_error_before_ns=before_ns, wall_error_ns=self._clock.wall_error_ns()
+        )
+
+    async def SetDiskFault(
+        self, request: control_pb2.SetDiskFaultRequest, _context: _Context
+    ) -> control_pb2.SetDiskFaultResponse:
+        """Make the disk ill, or well."""
+        fault = self._store.fault
+        fault.set(slow_ns=request.slow_ns, stalled=request.stalled, full=request.full)
+        return control_pb2.SetDiskFaultResponse(
+            syncs_slowed=fault.syncs_slowed, syncs_stalled=fault.syncs_stalled
+        )
+
+    async def LosePower(
+        self, request: control_pb2.LosePowerRequest, _context: _Context
+    ) -> control_pb2.LosePowerResponse:
+        """Forget what was not synced and stand still until somebody kills this process."""
+        self._node.halt()
+        lost, kept = self._store.lose_power(self._power_rng if request.torn else None)
+        return control_pb2.LosePowerResponse(lost_bytes=lost, kept_bytes=kept)
 
 
 class PeerService(peer_pb2_grpc.PeerServiceServicer):

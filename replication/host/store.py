@@ -10,12 +10,14 @@ import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from random import Random
 from threading import Lock
 
 from replication.errors import ConfigError, CorruptStore
 from replication.host import log_format
 from replication.host.compaction import Rewrite
 from replication.host.config import SYNC_ALWAYS
+from replication.host.disk_fault import DiskFault
 from replication.host.spaces import Space
 from replication.protocol import Put, Write
 
@@ -49,6 +51,8 @@ class Store:
         self._pending_lock = Lock()  # guards _pending and appended against the syncing thread
         self._file_lock = Lock()  # guards the file's end; held while writing, not while syncing
         self._rewrite: Rewrite | None = None
+        self._powerless = False  # nothing reaches the file any more
+        self.fault = DiskFault()  # in force on the disk, none as a rule
         self.appended = 0  # batches, since the store was opened
         self._folder_fd = _locked_folder(path.parent)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -137,13 +141,17 @@ class Store:
             with self._pending_lock:
                 parts, self._pending = self._pending, []
                 sequence = self.appended
+            if self._powerless:
+                return sequence
             if parts:
+                self.fault.on_write()
                 payload = b"".join(parts)
                 self._append_frame(payload)
                 if self._rewrite is not None:
                     self._rewrite.tail.append(payload)
             end = self._end
         if self._fsync and end > self._synced_bytes:
+            self.fault.on_sync()
             os.fdatasync(self._fd)
             self._synced_bytes = end
         return sequence
@@ -174,6 +182,8 @@ class Store:
             return False
         rewrite.sync()
         with self._file_lock:
+            if self._powerless:
+                return True
             # Commits that came meanwhile are in the old file; the new one needs them before it can
             # take its place. Repeating what the copy already holds changes nothing.
             rewrite.copy_tail()
@@ -186,6 +196,20 @@ class Store:
             self._rewrite = None
         os.fsync(self._folder_fd)
         return True
+
+    def lose_power(self, torn: Random | None) -> tuple[int, int]:
+        """Take away what was not synced; nothing is written any more. Return bytes (lost, kept).
+
+        With ``torn`` a part of it, drawn from there, is left in the file: it may end amid a frame.
+        """
+        with self._file_lock:
+            self._powerless = True
+            with self._pending_lock:
+                unwritten = sum(map(len, self._pending))
+            unsynced = self._end - self._synced_bytes
+            kept = 0 if torn is None else torn.randrange(unsynced + 1)
+            os.ftruncate(self._fd, self._synced_bytes + kept)
+        return unsynced - kept + unwritten, kept
 
     def close(self) -> None:
         """Sync what is appended, whatever the mode, and let go of the files.

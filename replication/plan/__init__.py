@@ -21,8 +21,11 @@ from replication.plan.load import (
 )
 from replication.plan.model import (
     BackendChoice,
+    ClockFault,
     ClusterView,
     Direction,
+    DiskEffect,
+    DiskFault,
     Expectation,
     FaultKind,
     LinkRule,
@@ -43,8 +46,11 @@ from replication.plan.swarm import json_schema
 __all__ = [
     "Action",
     "BackendChoice",
+    "ClockFault",
     "ClusterView",
     "Direction",
+    "DiskEffect",
+    "DiskFault",
     "Expectation",
     "FaultKind",
     "FoundBackend",

@@ -52,13 +52,11 @@ def check_run(document: Document, problems: Problems) -> None:
 
 
 def check_room(document: ScenarioDocument, problems: Problems) -> None:
-    """Judge where the nodes are, and what befalls them in a simulation alone."""
+    """Judge where the nodes are."""
     for index, region in enumerate(document.cluster.regions):
         if region not in regions():
             words = f"{shown(region)} is unknown{hint_at(region, regions())}, there are: "
             problems.add(("cluster", "regions", index), words + ", ".join(regions()))
-    for index, fault in enumerate(document.simulation.fault):
-        _node(fault.node, ("simulation", "fault", index, "node"), document, problems)
 
 
 def check_workload(

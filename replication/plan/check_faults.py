@@ -1,7 +1,7 @@
 """What is wrong with the faults of a scenario, form aside. See also ``check_targets``."""
 
 from replication.plan.check_targets import check_targets
-from replication.plan.model import FaultKind, PartitionShape
+from replication.plan.model import DiskEffect, FaultKind, PartitionShape
 from replication.plan.parts import clients_of, nodes_of, shape_of
 from replication.plan.problems import Path, Problems, one_of
 from replication.plan.schema import Document, FaultTable
@@ -24,6 +24,8 @@ _KEYS = {
     FaultKind.DUPLICATE: ("target", "duplicate", "hold", *_END),
     FaultKind.REORDER: ("target", "reorder", "hold", *_END),
     FaultKind.BANDWIDTH: ("target", "bandwidth", *_END),
+    FaultKind.CLOCK: ("target", "offset", "drift_ppm", "strobe", *_END),
+    FaultKind.DISK: ("target", "effect", "delay", "torn", *_END),
 }
 # The key without which a fault of links does nothing, and what it may be.
 _EFFECTS = {
@@ -129,6 +131,34 @@ def _effect(fault: FaultTable, path: Path, problems: Problems) -> None:
         problems.add((*path, key), f"missing, expected {expected}")
     if fault.kind in (FaultKind.DUPLICATE, FaultKind.REORDER) and fault.hold == 0:
         problems.add((*path, "hold"), '"0s" holds nothing back, expected more than 0s')
+    if fault.kind is FaultKind.CLOCK:
+        _clock(fault, path, problems)
+    elif fault.kind is FaultKind.DISK:
+        _disk(fault, path, problems)
+
+
+def _clock(fault: FaultTable, path: Path, problems: Problems) -> None:
+    wrong = fault.offset or fault.drift_ppm
+    if not wrong and problems.sound((*path, "offset"), (*path, "drift_ppm")):
+        problems.add((*path, "offset"), 'missing, expected offset = "2s" or drift_ppm = 500')
+    if fault.strobe is not None and not fault.offset and problems.sound((*path, "offset")):
+        problems.add((*path, "strobe"), "belongs to an offset, which comes and goes")
+    elif fault.strobe == 0:
+        problems.add((*path, "strobe"), '"0s" is no time at all, expected more than 0s')
+
+
+def _disk(fault: FaultTable, path: Path, problems: Problems) -> None:
+    if fault.effect is None:
+        if problems.sound((*path, "effect")):
+            problems.add((*path, "effect"), f"missing, expected {one_of(DiskEffect)}")
+        return
+    if fault.effect is DiskEffect.SLOW:
+        if not fault.delay and problems.sound((*path, "delay")):
+            problems.add((*path, "delay"), 'missing, expected what a sync takes longer: "50ms"')
+    elif fault.delay is not None:
+        problems.add((*path, "delay"), f'belongs to effect = "slow", not to "{fault.effect}"')
+    if fault.torn and fault.effect is not DiskEffect.LOSE_UNSYNCED:
+        problems.add((*path, "torn"), f'belongs to "lose-unsynced", not to "{fault.effect}"')
 
 
 def _partition(fault: FaultTable, path: Path, document: Document, problems: Problems) -> None:

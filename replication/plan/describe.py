@@ -154,22 +154,28 @@ def _fault(fault: PlannedFault) -> str:
 
 def _act(fault: PlannedFault) -> str:
     end = "when the load ends" if fault.until_ns is None else f"at {duration_text(fault.until_ns)}"
-    whom = _whom(fault)
+    whom, it = _whom(fault), "them" if _is_plural(_text(fault)) else "it"
     match fault.kind:
         case FaultKind.RESTART:
-            return f"stop {whom} in good order and start it again at once"
+            return f"stop {whom} in good order and start {it} again at once"
         case FaultKind.KILL:
-            return f"kill {whom} (SIGKILL); start it again {end}"
+            return f"kill {whom} (SIGKILL); start {it} again {end}"
         case FaultKind.PAUSE:
-            return f"pause {whom} (SIGSTOP); let it go on {end}"
+            return f"pause {whom} (SIGSTOP); let {it} go on {end}"
         case FaultKind.WIPE:
-            return f"kill {whom} and wipe its disk; start it again, with nothing, {end}"
+            return f"kill {whom} and wipe the disk; start {it} again, with nothing, {end}"
         case FaultKind.TRANSFER:
-            return deed_words(fault.kind, "" if _text(fault) == ALL else whom)
+            return deed_words(fault, "" if _text(fault) == ALL else whom)
         case FaultKind.JOIN:
-            return f"start the spare node {whom} and {deed_words(fault.kind, 'it')}"
+            return f"start the spare node {whom} and {deed_words(fault, 'it')}"
         case FaultKind.LEAVE:
-            return deed_words(fault.kind, whom)
+            return deed_words(fault, whom)
+        case FaultKind.CLOCK:
+            return f"{deed_words(fault, whom)}; right again {end}"
+        case FaultKind.DISK if fault.takes_down:
+            return f"{deed_words(fault, whom)}; start {it} again {end}"
+        case FaultKind.DISK:
+            return f"{deed_words(fault, whom)}; stop that {end}"
         case FaultKind.PARTITION:
             return f"{_cut(fault)}, clients with their node; heal {end}"
     links = "every link between nodes"
@@ -220,8 +226,12 @@ def _other_side(fault: PlannedFault) -> str:
         return "" if leader == leaderless == ALL else f" Leaderless side: {_target(leaderless)}."
     if parse_target(leader).role in (Role.ALL, Role.NAMED):
         return ""
-    plural = parse_target(leader).role is Role.MINORITY
-    return f" Leaderless side: the same node{'s' if plural else ''}."
+    return f" Leaderless side: the same node{'s' if _is_plural(leader) else ''}."
+
+
+def _is_plural(text: str) -> bool:
+    target = parse_target(text)
+    return len(target.arguments) > 1 or target.role in (Role.ALL, Role.MINORITY)
 
 
 def _target(text: str) -> str:

@@ -27,7 +27,6 @@ _TABLE_LISTS: tuple[Path, ...] = (
     ("fault",),
     ("expect",),
     ("workload", "operation"),
-    ("simulation", "fault"),
 )
 
 

@@ -66,6 +66,8 @@ class FaultKind(StrEnum):
     DUPLICATE = "duplicate"  # a share of them arrives twice
     REORDER = "reorder"  # a share of them is held back while later ones pass
     BANDWIDTH = "bandwidth"  # the target's links carry no more than so much
+    CLOCK = "clock"  # the target's clocks are wrong
+    DISK = "disk"  # the target's disk is slow, stuck, full, or loses what was not synced
 
     @property
     def is_of_links(self) -> bool:
@@ -108,6 +110,33 @@ class Direction(StrEnum):
     OUTBOUND = "outbound"  # it hears and cannot be heard
 
 
+class DiskEffect(StrEnum):
+    """What is wrong with a disk."""
+
+    SLOW = "slow"  # every sync takes longer
+    STALL = "stall"  # no sync ends until it is healed
+    FULL = "full"  # every write is refused: the node ends, and is started again when healed
+    LOSE_UNSYNCED = "lose-unsynced"  # power loss: what was not synced is gone; started when healed
+
+
+@dataclass(frozen=True, slots=True)
+class ClockFault:
+    """How the clocks of a node are wrong."""
+
+    offset_ns: int = 0  # of the wall clock; negative: behind
+    drift_ppm: int = 0  # parts per million by which both clocks run fast; negative: slow
+    strobe_ns: int = 0  # the offset is there for this long, then not, and so on; 0: all the time
+
+
+@dataclass(frozen=True, slots=True)
+class DiskFault:
+    """What is wrong with the disk of a node."""
+
+    effect: DiskEffect
+    slow_ns: int = 0  # SLOW: added to every sync
+    torn: bool = False  # LOSE_UNSYNCED: a part is left, drawn at random, and may end amid a write
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedFault:
     """One fault: when, what, and on whom.
@@ -134,6 +163,15 @@ class PlannedFault:
     reorder: float = 0.0
     hold_ns: int = 0  # at most, of copies and of messages held back
     bytes_per_s: int = 0  # 0: no limit
+    clock: ClockFault | None = None  # of FaultKind.CLOCK
+    disk: DiskFault | None = None  # of FaultKind.DISK
+
+    @property
+    def takes_down(self) -> bool:
+        """Whether its nodes are down until it is healed."""
+        downs = (DiskEffect.FULL, DiskEffect.LOSE_UNSYNCED)
+        ends = self.disk is not None and self.disk.effect in downs
+        return ends or self.kind in (FaultKind.KILL, FaultKind.WIPE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,10 @@ from itertools import cycle, islice
 
 from replication.history import OperationKind
 from replication.plan.model import (
+    ClockFault,
     Direction,
+    DiskEffect,
+    DiskFault,
     FaultKind,
     PartitionShape,
     PlannedClient,
@@ -180,14 +183,26 @@ def _fault(number: int, table: FaultTable, spare: str | None) -> PlannedFault:
         shape=shape_of(table) if table.kind == "partition" else None,
         sides=tuple(tuple(side) for side in table.sides or ()),
         direction=table.direction or Direction.INBOUND,
-        delay_ns=table.delay or 0,
+        delay_ns=(table.delay or 0) if table.kind is FaultKind.DELAY else 0,
         jitter_ns=table.jitter or 0,
         loss=table.loss or 0.0,
         duplicate=table.duplicate or 0.0,
         reorder=table.reorder or 0.0,
         hold_ns=HOLD_NS if table.hold is None else table.hold,
         bytes_per_s=table.bandwidth or 0,
+        clock=_clock(table) if table.kind is FaultKind.CLOCK else None,
+        disk=_disk(table) if table.kind is FaultKind.DISK else None,
     )
+
+
+def _clock(table: FaultTable) -> ClockFault:
+    return ClockFault(table.offset or 0, table.drift_ppm or 0, table.strobe or 0)
+
+
+def _disk(table: FaultTable) -> DiskFault:
+    assert table.effect is not None
+    slow_ns = table.delay or 0 if table.effect is DiskEffect.SLOW else 0
+    return DiskFault(table.effect, slow_ns, table.torn)
 
 
 def families_of(fault: FaultTable) -> tuple[Family, ...]:

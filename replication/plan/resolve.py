@@ -9,7 +9,10 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from replication.plan.model import (
+    ClockFault,
     ClusterView,
+    DiskEffect,
+    DiskFault,
     FaultKind,
     LinkRule,
     PartitionShape,
@@ -46,16 +49,22 @@ def resolve(
         return _partition(fault, view, rng, same)
     role = parse_target(fault.targets[view.family]).role
     if fault.kind is FaultKind.TRANSFER and role is Role.ALL:  # to whoever is best placed
-        return ResolvedFault(fault, (), (), (), deed_words(fault.kind, ""))
+        return ResolvedFault(fault, (), (), (), deed_words(fault, ""))
     nodes, words = _targets(fault, view, rng, same)
     if fault.kind.is_of_links:
         return _on_links(fault, view, nodes, words)
-    return ResolvedFault(fault, nodes, (), (), deed_words(fault.kind, words))
+    return ResolvedFault(fault, nodes, (), (), deed_words(fault, words))
 
 
-def deed_words(kind: FaultKind, whom: str) -> str:
+def deed_words(fault: PlannedFault, whom: str) -> str:
     """Return what is done to ``whom``: "kill the leader (n3)"."""
-    match kind:
+    match fault.kind:
+        case FaultKind.CLOCK:
+            assert fault.clock is not None, "it says how the clock is wrong"
+            return clock_words(fault.clock, whom)
+        case FaultKind.DISK:
+            assert fault.disk is not None, "it says what is wrong with the disk"
+            return disk_words(fault.disk, whom)
         case FaultKind.JOIN:
             return f"add {whom} to the cluster"
         case FaultKind.LEAVE:
@@ -64,7 +73,42 @@ def deed_words(kind: FaultKind, whom: str) -> str:
             return f"transfer the leadership to {whom}" if whom else "transfer the leadership"
         case FaultKind.WIPE:
             return f"wipe the disk of {whom}"
-    return f"{kind.value} {whom}"
+    return f"{fault.kind.value} {whom}"
+
+
+def clock_words(clock: ClockFault, whom: str) -> str:
+    """Return how the clocks of ``whom`` are put wrong."""
+    texts = []
+    if clock.offset_ns:
+        where = "ahead" if clock.offset_ns > 0 else "behind"
+        again = f", on and off every {duration_text(clock.strobe_ns)}" if clock.strobe_ns else ""
+        amount = duration_text(abs(clock.offset_ns))
+        texts.append(f"put the wall clock of {whom} {amount} {where}{again}")
+    if clock.drift_ppm:
+        pace = "fast" if clock.drift_ppm > 0 else "slow"
+        texts.append(f"let the clocks of {whom} run {abs(clock.drift_ppm)} ppm {pace}")
+    return " and ".join(texts)
+
+
+def wall_error_words(error_ns: int) -> str:
+    """Return how wrong a wall clock is, ahead or behind."""
+    if not error_ns:
+        return "right"
+    return f"{abs(error_ns) / 1e6:.3f} ms {'ahead' if error_ns > 0 else 'behind'}"
+
+
+def disk_words(disk: DiskFault, whom: str) -> str:
+    """Return what is wrong with the disk of ``whom``."""
+    match disk.effect:
+        case DiskEffect.SLOW:
+            return f"slow every sync of {whom} by {duration_text(disk.slow_ns)}"
+        case DiskEffect.STALL:
+            return f"stall the disk of {whom}"
+        case DiskEffect.FULL:
+            return f"fill the disk of {whom}"
+        case DiskEffect.LOSE_UNSYNCED:
+            left = ", a torn part of it left" if disk.torn else ""
+            return f"cut the power of {whom} and lose what was not synced{left}"
 
 
 def _targets(

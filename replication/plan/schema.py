@@ -20,13 +20,20 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from replication.history import OperationKind
-from replication.plan.model import Direction, FaultKind, PartitionShape, Route
-from replication.plan.units import bandwidth_bytes_per_s, duration_ns, rate_per_s, shown
+from replication.plan.model import Direction, DiskEffect, FaultKind, PartitionShape, Route
+from replication.plan.units import (
+    bandwidth_bytes_per_s,
+    duration_ns,
+    rate_per_s,
+    shown,
+    signed_duration_ns,
+)
 from replication.plan.workload import Pick, Spacing
 from replication.protocol import VALUE_BYTES_MAX, Family
 
 NODES_MAX = 51
 SPARES_MAX = 10
+DRIFT_PPM_MAX = 200_000
 CLIENTS_MAX = 1000
 KEYS_MAX = 100_000
 SEED_MAX = 2**63 - 1
@@ -51,6 +58,11 @@ Duration: TypeAlias = Annotated[
     int,
     _plain(duration_ns),
     WithJsonSchema({"type": "string", "examples": ["200ms", "1.5s", "2m"]}),
+]
+SignedDuration: TypeAlias = Annotated[
+    int,
+    _plain(signed_duration_ns),
+    WithJsonSchema({"type": "string", "examples": ["2s", "-500ms"]}),
 ]
 Rate: TypeAlias = Annotated[
     float, _plain(rate_per_s), WithJsonSchema({"type": "string", "examples": ["400/s"]})
@@ -245,6 +257,19 @@ class FaultTable(Section):
         default=None, description="duplicate, reorder: at most; 5ms if left out"
     )
     bandwidth: Bandwidth | None = None
+    offset: SignedDuration | None = Field(default=None, description="clock: of the wall clock")
+    drift_ppm: Annotated[int, Field(ge=-DRIFT_PPM_MAX, le=DRIFT_PPM_MAX)] | None = Field(
+        default=None, description="clock: parts per million by which both clocks run fast, or slow"
+    )
+    strobe: Duration | None = Field(
+        default=None, description="clock: the offset comes and goes, this long each"
+    )
+    effect: Annotated[DiskEffect, Strict(False)] | None = Field(
+        default=None, description="disk: what is wrong with it"
+    )
+    torn: bool = Field(
+        default=False, description="disk, lose-unsynced: a part of it is left, up to amid a write"
+    )
 
 
 Bound: TypeAlias = Annotated[

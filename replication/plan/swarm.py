@@ -1,9 +1,8 @@
 """``[simulation]`` and ``[swarm]``: what a scenario says of virtual time, and what may be drawn.
 
-``[simulation]`` describes the machine room (real runs have their own, so they ignore it), and lists
-faults that only a simulation can inject so far. ``[swarm]`` gives limits: for each seed of a swarm
-a scenario is drawn within them (``replication.simulation.draw``). Bounds come in pairs, from and
-to, both included.
+``[simulation]`` describes the machine room; real runs have their own, so they ignore it.
+``[swarm]`` gives limits: for each seed of a swarm a scenario is drawn within them
+(``replication.simulation.draw``). Bounds come in pairs, from and to, both included.
 """
 
 from typing import Annotated, Any, Literal, TypeAlias
@@ -13,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from replication.plan.schema import (
     CLIENTS_MAX,
+    DRIFT_PPM_MAX,
     NODES_MAX,
     PLAIN,
     Document,
@@ -20,11 +20,8 @@ from replication.plan.schema import (
     Rate,
     Section,
     Share,
-    Word,
     _text_or_table,
 )
-
-DRIFT_PPM_MAX = 200_000
 
 
 def _refuse(words: str) -> PydanticCustomError:
@@ -94,28 +91,6 @@ class ClockTable(Section):
     drift_ppm: int = Field(default=0, ge=0, le=DRIFT_PPM_MAX)
 
 
-class SimulatedFaultTable(Section):
-    """``[[simulation.fault]]``: on one node by name."""
-
-    kind: Literal[
-        "wipe", "power-loss", "clock-jump", "clock-drift", "slow-disk", "stalled-disk", "full-disk"
-    ]
-    at: Duration
-    for_: Duration | None = Field(default=None, alias="for", description="else until the load ends")
-    node: Word
-    by: Duration | None = Field(default=None, description="clock-jump, slow-disk: how much")
-    back: bool = Field(default=False, description="clock-jump: into the past")
-    ppm: int | None = Field(default=None, ge=-DRIFT_PPM_MAX, le=DRIFT_PPM_MAX)
-
-    @model_validator(mode="after")
-    def _complete(self) -> "SimulatedFaultTable":
-        if self.kind in ("clock-jump", "slow-disk") and self.by is None:
-            raise _refuse(f'{self.kind} needs by, such as by = "50ms"')
-        if self.kind == "clock-drift" and self.ppm is None:
-            raise _refuse("clock-drift needs ppm, such as ppm = 500")
-        return self
-
-
 class SimulationTable(Section):
     """``[simulation]``."""
 
@@ -123,7 +98,6 @@ class SimulationTable(Section):
     disk: DiskTable = DiskTable()
     processor: ProcessorTable = ProcessorTable()
     clock: ClockTable = ClockTable()
-    fault: list[SimulatedFaultTable] = Field(default=[])
 
 
 Whole: TypeAlias = Annotated[int, Field(ge=0)]
@@ -143,6 +117,13 @@ SwarmFaultKind: TypeAlias = Literal[
     "clock-drift",
     "slow-disk",
     "stalled-disk",
+    "jitter",
+    "duplicate",
+    "reorder",
+    "bandwidth",
+    "one-way",
+    "bridge",
+    "majorities-ring",
 ]
 
 

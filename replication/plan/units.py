@@ -58,6 +58,13 @@ def duration_ns(value: object) -> int:
     return int(found_ns)
 
 
+def signed_duration_ns(value: object) -> int:
+    """Return the nanoseconds of "2s" or "-500ms"; raise ValueError that says what to write."""
+    if isinstance(value, str) and value.strip().startswith("-"):
+        return -duration_ns(value.strip()[1:])
+    return duration_ns(value)
+
+
 def duration_text(duration_ns: int) -> str:
     """Return a duration as a scenario would write it, such as "2.5s" or "200ms"."""
     unit = next(

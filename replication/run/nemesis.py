@@ -158,7 +158,7 @@ class Nemesis:
 
     async def _strike(self, active: _Active, node: NodeId) -> None:
         async with self._locks[node]:
-            active.evidence += await self._strikes.inject(active.resolved.planned.kind, node)
+            active.evidence += await self._strikes.inject(active.resolved.planned, node)
 
     async def _command(self, active: _Active) -> None:
         resolved, members = active.resolved, self.members
@@ -191,7 +191,7 @@ class Nemesis:
 
     async def _mend(self, active: _Active, node: NodeId) -> None:
         async with self._locks[node]:
-            active.evidence += await self._strikes.heal(active.resolved.planned.kind, node)
+            active.evidence += await self._strikes.heal(active.resolved.planned, node)
 
     def _close(self, active: _Active, ended_ns: int | None = None) -> None:
         record = active.record

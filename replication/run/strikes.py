@@ -10,12 +10,15 @@ from replication.cluster.control import ControlFailed
 from replication.cluster.launcher import Cluster
 from replication.cluster.process import Evidence
 from replication.errors import Indefinite, OperationError
-from replication.plan.model import FaultKind, ResolvedFault
+from replication.plan.model import DiskEffect, FaultKind, PlannedFault, ResolvedFault
 from replication.protocol import NodeId
+from replication.run.conditions import Conditions
 from replication.run.cuts import Cuts
 from replication.v1 import control_pb2
 
 LOOK_TIMEOUT_S = 0.5
+
+_POWER = DiskEffect.LOSE_UNSYNCED
 
 
 class Strikes:
@@ -24,11 +27,12 @@ class Strikes:
     def __init__(self, cluster: Cluster, cuts: Cuts) -> None:
         self._cluster = cluster
         self._cuts = cuts
+        self._conditions = Conditions(cluster)
 
-    async def inject(self, kind: FaultKind, node: NodeId) -> list[Evidence]:
+    async def inject(self, fault: PlannedFault, node: NodeId) -> list[Evidence]:
         """Strike a node; return the evidence that it was struck."""
         cluster = self._cluster
-        match kind:
+        match fault.kind:
             case FaultKind.KILL:
                 return [await cluster.kill(node)]
             case FaultKind.PAUSE:
@@ -37,24 +41,45 @@ class Strikes:
                 return [await cluster.kill(node), cluster.wipe(node)]
             case FaultKind.RESTART:
                 return [await cluster.terminate(node), await self._start(node)]
-        raise AssertionError(f"{kind} strikes no single node")
+            case FaultKind.DISK if fault.disk is not None and fault.disk.effect is _POWER:
+                return await self._lose_power(node, fault.disk.torn)
+            case FaultKind.CLOCK | FaultKind.DISK:
+                return await self._conditions.add(fault, node)
+        raise AssertionError(f"{fault.kind} strikes no single node")
 
-    async def heal(self, kind: FaultKind, node: NodeId) -> list[Evidence]:
+    async def heal(self, fault: PlannedFault, node: NodeId) -> list[Evidence]:
         """Undo it; return the evidence that it is undone."""
-        if kind in (FaultKind.KILL, FaultKind.WIPE):
-            return [await self._start(node)]
-        evidence = await self._cluster.resume(node)
-        await self._cuts.renew(node, started=False)
-        return [evidence]
+        evidence = []
+        lost_power = fault.disk is not None and fault.disk.effect is _POWER
+        if fault.kind in (FaultKind.CLOCK, FaultKind.DISK) and not lost_power:
+            evidence += await self._conditions.remove(fault, node)
+        elif fault.kind is FaultKind.PAUSE:
+            evidence.append(await self._cluster.resume(node))
+            await self._cuts.renew(node, started=False)
+            await self._conditions.renew(node)
+        if fault.takes_down and (fault.disk is None or not self._cluster.is_running(node)):
+            evidence.append(await self._start(node))
+        return evidence
 
     async def release(self, node: NodeId) -> None:
         """Let a node be stopped in good order. One that was killed stays dead."""
         await self._cluster.resume(node)
+        await self._conditions.release(node)
+
+    async def _lose_power(self, node: NodeId, torn: bool) -> list[Evidence]:
+        try:
+            lost = await self._cluster.control.lose_power(node, torn=torn)
+        except ControlFailed as error:
+            return [Evidence(str(error), False), await self._cluster.kill(node)]
+        kept = f", {lost.kept_bytes} of it left" if torn else ""
+        words = f"{node} lost {lost.lost_bytes} bytes that were not synced{kept}"
+        return [Evidence(words, True), await self._cluster.kill(node)]
 
     async def _start(self, node: NodeId) -> Evidence:
-        """Start a node; link faults that are in force hold for it too."""
+        """Start a node; what is in force on its machine holds for it too."""
         evidence = await self._cluster.start_node(node)
         await self._cuts.renew(node, started=True)
+        await self._conditions.renew(node)
         return evidence
 
     async def command(

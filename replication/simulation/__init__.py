@@ -5,7 +5,7 @@ History; only ``simulated`` tells them apart. It has no clock, no thread and no 
 actions in integer nanoseconds (``timeline``), and chance from named streams of the seed. Equal
 arguments give equal histories, byte for byte, in every process.
 
-    one side of a plan        ``simulate`` (execute), with ``clients``, ``nemesis``, ``room``
+    one side of a plan        ``simulate`` (execute), with ``clients``, ``nemesis``
     the world                 ``world``: ``node`` (turns, timer) with ``effects`` (order, group
                               commit), ``disk``, ``clock``; ``network`` with ``delays``
     what it is like           ``settings``, read from a scenario's ``[simulation]`` by ``tables``

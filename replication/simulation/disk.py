@@ -30,6 +30,8 @@ class Disk:
         self.full = False
         self.slow_ns = 0  # on top of every sync
         self.stalled = False  # nothing ends until it is over
+        self.slowed = 0  # syncs
+        self.stuck = 0  # syncs that should have ended while it was stalled
         self.sync_durations_ns: list[int] = []
 
     # What a core reads when it starts.
@@ -64,6 +66,7 @@ class Disk:
             raise DiskFull
         self._in_flight = persists
         duration_ns = self._draw() + self.slow_ns
+        self.slowed += self.slow_ns > 0
         self.sync_durations_ns.append(duration_ns)
         return duration_ns
 
@@ -84,9 +87,10 @@ class Disk:
 
     # What befalls it.
 
-    def crash(self, lose_unsynced: bool) -> int:
+    def crash(self, lose_unsynced: bool, torn: bool = True) -> int:
         """The process died, or with ``lose_unsynced`` the power went; return the commits lost.
 
+        With ``torn`` some of what the operating system had not written back is there all the same.
         Of a sync in flight a random number of commits got through, and the one after them was torn.
         A death alone loses nothing that was written: the page cache survives it.
         """
@@ -100,7 +104,7 @@ class Disk:
         if self._unsynced:
             survivors = len(self._unsynced)
             if lose_unsynced:
-                survivors = self._rng.randrange(survivors + 1)
+                survivors = self._rng.randrange(survivors + 1) if torn else 0
                 lost += len(self._unsynced) - survivors
             for _, persist in list(self._unsynced)[:survivors]:
                 self._apply(persist)

@@ -17,7 +17,7 @@ from replication.simulation.tables import read_tables
 
 Tables = dict[str, Any]
 
-ROOM_KINDS = ("wipe", "power-loss", "clock-jump", "clock-drift", "slow-disk", "stalled-disk")
+MACHINE_KINDS = ("wipe", "power-loss", "clock-jump", "clock-drift", "slow-disk", "stalled-disk")
 MILLISECOND_NS = 1_000_000
 WIPE_GAP_NS = 500 * MILLISECOND_NS  # between wipes: what a wiped node lacks must be sent again
 
@@ -94,7 +94,7 @@ def _room(raw: Mapping[str, Any], limits: SwarmTable, rng: Random) -> Tables:
         clock["offset"] = _ms_text(limits.clock_offset * rng.random())
     if rng.random() < 0.5 and limits.clock_drift_ppm:
         clock["drift_ppm"] = int(limits.clock_drift_ppm * rng.random())
-    return {**given, "network": network, "clock": clock, "fault": [*given.get("fault", [])]}
+    return {**given, "network": network, "clock": clock}
 
 
 def _settings(raw: Mapping[str, Any], limits: SwarmTable, family: str, rng: Random) -> Tables:
@@ -108,7 +108,7 @@ def _settings(raw: Mapping[str, Any], limits: SwarmTable, family: str, rng: Rand
 
 def _faults(drawn: Tables, limits: SwarmTable, nodes: int, duration_ns: int, rng: Random) -> None:
     wiped_until_ns = -WIPE_GAP_NS
-    found: list[tuple[int, Tables, bool]] = []
+    found: list[tuple[int, Tables]] = []
     for _ in range(_between(rng, limits.faults)):
         at_ns = _whole_ms(int(rng.random() * duration_ns * 0.9))
         length_ns = _whole_ms(_between(rng, limits.fault_length))
@@ -117,10 +117,9 @@ def _faults(drawn: Tables, limits: SwarmTable, nodes: int, duration_ns: int, rng
         table: Tables = {"kind": kind, "at": _ms_text(at_ns)}
         if kind != "restart":
             table["for"] = _ms_text(until_ns - at_ns)
-        in_room = kind in ROOM_KINDS
-        if in_room:
-            table["node"] = f"n{1 + int(rng.random() * nodes)}"
-            _room_fault(table, limits, rng)
+        if kind in MACHINE_KINDS:
+            table["target"] = f"n{1 + int(rng.random() * nodes)}"
+            _machine_fault(table, limits, rng)
         else:
             _plan_fault(table, limits, nodes, rng)
         if kind == "wipe":
@@ -128,22 +127,25 @@ def _faults(drawn: Tables, limits: SwarmTable, nodes: int, duration_ns: int, rng
             if at_ns < wiped_until_ns + WIPE_GAP_NS:
                 continue
             wiped_until_ns = max(wiped_until_ns, until_ns)
-        found.append((at_ns, table, in_room))
-    for _, table, in_room in sorted(found, key=lambda each: each[0]):
-        (drawn["simulation"] if in_room else drawn)["fault"].append(table)
+        found.append((at_ns, table))
+    drawn["fault"] += [table for _, table in sorted(found, key=lambda each: each[0])]
 
 
-def _room_fault(table: Tables, limits: SwarmTable, rng: Random) -> None:
-    amount, sign = rng.random(), rng.random()
+def _machine_fault(table: Tables, limits: SwarmTable, rng: Random) -> None:
+    amount, sign = rng.random(), "" if rng.random() >= 0.5 else "-"
     match table["kind"]:
         case "clock-jump":
-            table["by"] = _ms_text(limits.clock_jump * amount)
-            table["back"] = sign < 0.5
+            table.update(kind="clock", offset=sign + _ms_text(limits.clock_jump * amount))
         case "clock-drift":
             ppm = int(limits.clock_drift_ppm * amount) or 1
-            table["ppm"] = ppm if sign < 0.5 else -ppm
+            # The sign of a drift is drawn the other way round; old seeds stay what they were.
+            table.update(kind="clock", drift_ppm=ppm if sign else -ppm)
         case "slow-disk":
-            table["by"] = _ms_text(limits.slow_disk * amount)
+            table.update(kind="disk", effect="slow", delay=_ms_text(limits.slow_disk * amount))
+        case "stalled-disk":
+            table.update(kind="disk", effect="stall")
+        case "power-loss":
+            table.update(kind="disk", effect="lose-unsynced", torn=True)
 
 
 def _plan_fault(table: Tables, limits: SwarmTable, nodes: int, rng: Random) -> None:
@@ -165,5 +167,20 @@ def _plan_fault(table: Tables, limits: SwarmTable, nodes: int, rng: Random) -> N
         case "loss":
             table["target"] = "all" if choice > 0.8 else target
             table["loss"] = max(0.01, round(limits.fault_loss * amount, 3))
+        case "jitter":
+            table.update(target=target, jitter=_ms_text(limits.fault_delay * amount))
+        case "duplicate" | "reorder" as kind:
+            hold = _ms_text(limits.fault_delay * other)
+            table.update({"target": target, kind: max(0.01, round(amount, 3)), "hold": hold})
+        case "bandwidth":
+            # From what a heartbeat needs to what a busy link carries.
+            table.update(target=target, bandwidth=f"{round(4 * 1000**amount)}KB/s")
+        case "one-way":
+            direction = "inbound" if amount < 0.5 else "outbound"
+            table.update(kind="partition", shape="one-way", target=target, direction=direction)
+        case "bridge":
+            table.update(kind="partition", shape="bridge", target=target)
+        case "majorities-ring":
+            table.update(kind="partition", shape="majorities-ring")
         case _:
             table["target"] = target

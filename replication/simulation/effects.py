@@ -134,6 +134,7 @@ class Performer:
             return
         if self._disk.stalled:
             self._stalled = True
+            self._disk.stuck += 1
             return
         self._disk.end_sync()
         if self._frozen:

@@ -21,7 +21,6 @@ from replication.protocol import Family, NodeId, load_backend
 from replication.simulation.clients import Client, Recorder
 from replication.simulation.invariants import find_invariants
 from replication.simulation.nemesis import Nemesis
-from replication.simulation.room import Room
 from replication.simulation.settings import MILLISECOND_NS, SimulationSettings
 from replication.simulation.tables import simulated_settings
 from replication.simulation.watching import CoreFailed
@@ -123,8 +122,7 @@ class _Side:
         self._choice = plan.backends[family]
         self._backend = load_backend(self._choice.path)
         self._progress = progress
-        described, room_faults = simulated_settings(plan.scenario, plan.name)
-        room = settings or described
+        room = settings or simulated_settings(plan.scenario, plan.name)
         room = replace(room, disk=replace(room.disk, sync=room.disk.sync and plan.sync != "off"))
         self._room = room
         homes = {client.name: client.home for client in plan.clients}
@@ -134,7 +132,6 @@ class _Side:
         self._world = World(spec, room, plan.seed, watcher)
         self._recorder = Recorder()
         self._nemesis = Nemesis(self._world, plan, family, earlier, self._owners)
-        self._machine_room = Room(self._world, room_faults, len(plan.faults) + 1)
         self._clients = [self._client(client) for client in plan.clients]
         self._history = self._empty_history(homes)
 
@@ -224,7 +221,6 @@ class _Side:
         history.measure_start_ns = start_ns + timing.warmup_ns
         end_ns = history.load_end_ns = start_ns + timing.duration_ns
         self._nemesis.begin(start_ns)
-        self._machine_room.begin(start_ns, end_ns)
         for client in self._clients:
             operations = self._plan.operations(client.session.client.name, self._family)
             client.run(operations, start_ns, end_ns)
@@ -236,15 +232,12 @@ class _Side:
     def _heal(self) -> None:
         """Undo every fault, let what is in flight end, and wait until the cluster serves."""
         self._nemesis.heal_all()
-        self._machine_room.heal_all()
         limit_ns = self._plan.timing.operation_timeout_ns + 2 * POLL_NS
         self._wait_until(lambda: all(client.done for client in self._clients), limit_ns, None)
         self._wait_until(
             self._all_serve, READY_LIMIT_NS, "the cluster does not serve after healing"
         )
-        healed_ns = (self._nemesis.last_heal_ns, self._machine_room.last_heal_ns)
-        healed = (each for each in healed_ns if each is not None)
-        self._history.heal_ns = max((self._history.load_end_ns, *healed))
+        self._history.heal_ns = max(self._history.load_end_ns, self._nemesis.last_heal_ns or 0)
 
     def _settle(self, limit_ns: int) -> None:
         """Watch until all owners of every key were equal twice in a row, for ``limit_ns``."""
@@ -311,8 +304,7 @@ class _Side:
             history.heal_ns = history.settle_end_ns = world.now_ns
         history.nodes = list(self._nemesis.ran)
         history.operations = self._recorder.operations
-        records = [*self._nemesis.records, *self._machine_room.records]
-        history.faults = sorted(records, key=lambda record: record.number)
+        history.faults = sorted(self._nemesis.records, key=lambda record: record.number)
         history.events = [
             NodeEvent(time_ns, node, *event_record(event))
             for time_ns, node, event in sorted(world.events, key=lambda each: each[0])

@@ -14,6 +14,7 @@ from replication.plan.resolve import Unresolvable, resolve
 from replication.plan.schedule import Action, Step, schedule
 from replication.plan.targets import parse_target
 from replication.protocol import Family, NodeId
+from replication.simulation.conditions import Conditions
 from replication.simulation.network import Tally
 from replication.simulation.operator import Operator
 from replication.simulation.settings import MILLISECOND_NS
@@ -69,6 +70,7 @@ class Nemesis:
         self._family = family
         self._earlier = earlier
         self._owners = owners
+        self._conditions = Conditions(world)
         self._active: dict[int, _Active] = {}
         self._rngs: dict[int, Random] = {}
         self.last_heal_ns: int | None = None
@@ -168,6 +170,8 @@ class Nemesis:
                     self._pause(active, name)
                 case FaultKind.RESTART:
                     self._restart(active, name)
+                case FaultKind.CLOCK | FaultKind.DISK:
+                    self._conditions.add(fault, name, active.note)
                 case _:
                     # A partition or a delay that found nobody to strike.
                     active.note("no link was touched", shown=False)
@@ -214,6 +218,10 @@ class Nemesis:
         active.note(f"{name} was started again")
         self._healed(active)
 
+    def _note_late(self, active: _Active, words: str, shown: bool) -> None:
+        active.note(words, shown)
+        self._healed(active)
+
     def _healed(self, active: _Active) -> None:
         active.record.healed_ns = self.last_heal_ns = self._world.now_ns
 
@@ -228,6 +236,10 @@ class Nemesis:
         elif resolved.planned.kind in (FaultKind.KILL, FaultKind.WIPE):
             for name in resolved.nodes:
                 world.bring_back(name, number, partial(self._came_back, active, name))
+        elif resolved.planned.kind in (FaultKind.CLOCK, FaultKind.DISK):
+            note = partial(self._note_late, active)
+            for name in resolved.nodes:
+                self._conditions.remove(resolved.planned, name, note)
         for name, life in active.paused_life.items():
             node = world.nodes[name]
             if node.life == life and node.paused:

@@ -105,8 +105,8 @@ class Node:
         except Exception as error:
             raise CoreFailed(self.name, error) from error
 
-    def kill(self, lose_unsynced: bool = False) -> int:
-        """End the process at once; return how many commits its disk lost.
+    def kill(self, lose_unsynced: bool = False, torn: bool = True) -> int:
+        """End the process at once; return how many commits its disk lost (see ``Disk.crash``).
 
         Clients that wait for an answer learn that the connection broke, peers learn nothing.
         """
@@ -120,7 +120,7 @@ class Node:
         for link in self.links.values():
             link.reset()
         self._forget()
-        lost = self.disk.crash(lose_unsynced)
+        lost = self.disk.crash(lose_unsynced, torn)
         if self._watcher is not None:
             self._watcher.stopped(self.name, wiped=False)
         for call in calls:

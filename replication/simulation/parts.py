@@ -48,8 +48,8 @@ def at_whole(operations: Sequence[Tables], tick_ns: int) -> list[Tables]:
 
 
 def faults_of(tables: Mapping[str, Any]) -> list[Tables]:
-    """Return all faults, those of the machine room last."""
-    return [*tables.get("fault", ()), *tables.get("simulation", {}).get("fault", ())]
+    """Return all faults."""
+    return [*tables.get("fault", ())]
 
 
 def with_faults(tables: Tables, faults: list[Tables]) -> Tables:
@@ -130,15 +130,8 @@ def split(parts: Sequence[T], pieces: int) -> list[Sequence[T]]:
 
 
 def _map_faults(tables: Tables, change: Callable[[Tables], Tables | None]) -> Tables:
-    def changed(listed: Sequence[Tables]) -> list[Tables]:
-        return [each for each in map(change, listed) if each is not None]
-
-    simulation = tables.get("simulation", {})
-    return {
-        **tables,
-        "fault": changed(tables.get("fault", ())),
-        "simulation": {**simulation, "fault": changed(simulation.get("fault", ()))},
-    }
+    changed = map(change, tables.get("fault", ()))
+    return {**tables, "fault": [each for each in changed if each is not None]}
 
 
 def _what(fault: Tables) -> Tables:

@@ -1,35 +1,19 @@
-"""From the ``[simulation]`` table of a scenario to the settings and faults of a world."""
+"""From the ``[simulation]`` table of a scenario to the settings of a world."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from replication.plan.document import read_document
 from replication.plan.problems import Problems
 from replication.plan.swarm import DelayTable, ScenarioDocument, SimulationTable
-from replication.protocol import NodeId
 from replication.simulation.delays import Constant, Delay, Exponential, Lognormal, Uniform
 from replication.simulation.settings import ClockSettings, SimulationSettings
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedFault:
-    """A fault that only a simulation can inject. Times count from the start of the load."""
-
-    kind: str  # as in plan.swarm.SimulatedFaultTable
-    at_ns: int
-    until_ns: int | None  # None: until the end of the load
-    node: NodeId
-    by_ns: int = 0  # clock-jump: negative into the past; slow-disk: added to every sync
-    ppm: int = 0
-
-
-def simulated_settings(
-    scenario: Mapping[str, Any], source: str = "scenario"
-) -> tuple[SimulationSettings, tuple[SimulatedFault, ...]]:
+def simulated_settings(scenario: Mapping[str, Any], source: str = "scenario") -> SimulationSettings:
     """Return the world that a scenario describes; raise ConfigError with every problem of form."""
-    table = read_tables(scenario, source).simulation
-    return _settings(table), tuple(_faults(table))
+    return _settings(read_tables(scenario, source).simulation)
 
 
 def read_tables(scenario: Mapping[str, Any], source: str) -> ScenarioDocument:
@@ -76,17 +60,3 @@ def _delay(value: int | DelayTable | None, default: Delay) -> Delay:
     if value.floor is not None:
         return Exponential(value.floor, value.mean or 0)
     return Uniform(value.low or 0, value.high or 0)
-
-
-def _faults(table: SimulationTable) -> list[SimulatedFault]:
-    return [
-        SimulatedFault(
-            each.kind,
-            each.at,
-            None if each.for_ is None else each.at + each.for_,
-            each.node,
-            (-1 if each.back else 1) * (each.by or 0),
-            each.ppm or 0,
-        )
-        for each in table.fault
-    ]

@@ -189,14 +189,16 @@ class World:
         if self.nodes[name].resume() > self.settings.processor.stall_ns:
             self._reconnect(name)
 
-    def take_down(self, name: NodeId, owner: object, lose_unsynced: bool = False) -> int | None:
+    def take_down(
+        self, name: NodeId, owner: object, lose_unsynced: bool = False, torn: bool = True
+    ) -> int | None:
         """Kill a process, or cut its power, and keep it down on behalf of ``owner``.
 
         Returns the commits that its disk lost, None when it did not run anyway.
         """
         self._held_down[name].append(owner)
         node = self.nodes[name]
-        return node.kill(lose_unsynced) if node.alive else None
+        return node.kill(lose_unsynced, torn) if node.alive else None
 
     def bring_back(self, name: NodeId, owner: object, started: Callable[[], None]) -> bool:
         """Let ``owner`` no longer keep it down; start it if nobody else does.

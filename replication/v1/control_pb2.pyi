@@ -609,3 +609,151 @@ class CommandResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CommandResponse: _TypeAlias = CommandResponse  # noqa: Y015
+
+@_typing.final
+class SetClockFaultRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OFFSET_NS_FIELD_NUMBER: _builtins.int
+    DRIFT_PPM_FIELD_NUMBER: _builtins.int
+    STROBE_NS_FIELD_NUMBER: _builtins.int
+    offset_ns: _builtins.int
+    """of the wall clock"""
+    drift_ppm: _builtins.int
+    """parts per million by which both clocks run fast; negative: slow"""
+    strobe_ns: _builtins.int
+    """the offset is there for this long, then not, and so on; 0: all the time"""
+    def __init__(
+        self,
+        *,
+        offset_ns: _builtins.int = ...,
+        drift_ppm: _builtins.int = ...,
+        strobe_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drift_ppm", b"drift_ppm", "offset_ns", b"offset_ns", "strobe_ns", b"strobe_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetClockFaultRequest: _TypeAlias = SetClockFaultRequest  # noqa: Y015
+
+@_typing.final
+class SetClockFaultResponse(_message.Message):
+    """By how much the wall clock was ahead just before the call, and is just after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WALL_ERROR_BEFORE_NS_FIELD_NUMBER: _builtins.int
+    WALL_ERROR_NS_FIELD_NUMBER: _builtins.int
+    wall_error_before_ns: _builtins.int
+    wall_error_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        wall_error_before_ns: _builtins.int = ...,
+        wall_error_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["wall_error_before_ns", b"wall_error_before_ns", "wall_error_ns", b"wall_error_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetClockFaultResponse: _TypeAlias = SetClockFaultResponse  # noqa: Y015
+
+@_typing.final
+class SetDiskFaultRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLOW_NS_FIELD_NUMBER: _builtins.int
+    STALLED_FIELD_NUMBER: _builtins.int
+    FULL_FIELD_NUMBER: _builtins.int
+    slow_ns: _builtins.int
+    """added to every sync"""
+    stalled: _builtins.bool
+    """no sync ends"""
+    full: _builtins.bool
+    """every write is refused; the node ends"""
+    def __init__(
+        self,
+        *,
+        slow_ns: _builtins.int = ...,
+        stalled: _builtins.bool = ...,
+        full: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "slow_ns", b"slow_ns", "stalled", b"stalled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDiskFaultRequest: _TypeAlias = SetDiskFaultRequest  # noqa: Y015
+
+@_typing.final
+class SetDiskFaultResponse(_message.Message):
+    """Since the node started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SYNCS_SLOWED_FIELD_NUMBER: _builtins.int
+    SYNCS_STALLED_FIELD_NUMBER: _builtins.int
+    syncs_slowed: _builtins.int
+    syncs_stalled: _builtins.int
+    def __init__(
+        self,
+        *,
+        syncs_slowed: _builtins.int = ...,
+        syncs_stalled: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["syncs_slowed", b"syncs_slowed", "syncs_stalled", b"syncs_stalled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetDiskFaultResponse: _TypeAlias = SetDiskFaultResponse  # noqa: Y015
+
+@_typing.final
+class LosePowerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TORN_FIELD_NUMBER: _builtins.int
+    torn: _builtins.bool
+    """a part of what was not synced, at random, is left: it may end amid a write"""
+    def __init__(
+        self,
+        *,
+        torn: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["torn", b"torn"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LosePowerRequest: _TypeAlias = LosePowerRequest  # noqa: Y015
+
+@_typing.final
+class LosePowerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOST_BYTES_FIELD_NUMBER: _builtins.int
+    KEPT_BYTES_FIELD_NUMBER: _builtins.int
+    lost_bytes: _builtins.int
+    """of what was written or about to be, and not synced"""
+    kept_bytes: _builtins.int
+    """of it"""
+    def __init__(
+        self,
+        *,
+        lost_bytes: _builtins.int = ...,
+        kept_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_bytes", b"kept_bytes", "lost_bytes", b"lost_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LosePowerResponse: _TypeAlias = LosePowerResponse  # noqa: Y015

@@ -59,6 +59,21 @@ class ControlServiceStub(object):
                 request_serializer=replication_dot_v1_dot_control__pb2.CommandRequest.SerializeToString,
                 response_deserializer=replication_dot_v1_dot_control__pb2.CommandResponse.FromString,
                 _registered_method=True)
+        self.SetClockFault = channel.unary_unary(
+                '/replication.v1.ControlService/SetClockFault',
+                request_serializer=replication_dot_v1_dot_control__pb2.SetClockFaultRequest.SerializeToString,
+                response_deserializer=replication_dot_v1_dot_control__pb2.SetClockFaultResponse.FromString,
+                _registered_method=True)
+        self.SetDiskFault = channel.unary_unary(
+                '/replication.v1.ControlService/SetDiskFault',
+                request_serializer=replication_dot_v1_dot_control__pb2.SetDiskFaultRequest.SerializeToString,
+                response_deserializer=replication_dot_v1_dot_control__pb2.SetDiskFaultResponse.FromString,
+                _registered_method=True)
+        self.LosePower = channel.unary_unary(
+                '/replication.v1.ControlService/LosePower',
+                request_serializer=replication_dot_v1_dot_control__pb2.LosePowerRequest.SerializeToString,
+                response_deserializer=replication_dot_v1_dot_control__pb2.LosePowerResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServiceServicer(object):
@@ -99,6 +114,27 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetClockFault(self, request, context):
+        """Puts the clocks that the core is shown wrong; nothing set puts them right.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetDiskFault(self, request, context):
+        """Makes the disk slow, stuck or full; nothing set makes it well.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LosePower(self, request, context):
+        """Takes away what was never synced and does nothing any more, until it is killed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -126,6 +162,21 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.Command,
                     request_deserializer=replication_dot_v1_dot_control__pb2.CommandRequest.FromString,
                     response_serializer=replication_dot_v1_dot_control__pb2.CommandResponse.SerializeToString,
+            ),
+            'SetClockFault': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetClockFault,
+                    request_deserializer=replication_dot_v1_dot_control__pb2.SetClockFaultRequest.FromString,
+                    response_serializer=replication_dot_v1_dot_control__pb2.SetClockFaultResponse.SerializeToString,
+            ),
+            'SetDiskFault': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDiskFault,
+                    request_deserializer=replication_dot_v1_dot_control__pb2.SetDiskFaultRequest.FromString,
+                    response_serializer=replication_dot_v1_dot_control__pb2.SetDiskFaultResponse.SerializeToString,
+            ),
+            'LosePower': grpc.unary_unary_rpc_method_handler(
+                    servicer.LosePower,
+                    request_deserializer=replication_dot_v1_dot_control__pb2.LosePowerRequest.FromString,
+                    response_serializer=replication_dot_v1_dot_control__pb2.LosePowerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +314,87 @@ class ControlService(object):
             '/replication.v1.ControlService/Command',
             replication_dot_v1_dot_control__pb2.CommandRequest.SerializeToString,
             replication_dot_v1_dot_control__pb2.CommandResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetClockFault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replication.v1.ControlService/SetClockFault',
+            replication_dot_v1_dot_control__pb2.SetClockFaultRequest.SerializeToString,
+            replication_dot_v1_dot_control__pb2.SetClockFaultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDiskFault(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replication.v1.ControlService/SetDiskFault',
+            replication_dot_v1_dot_control__pb2.SetDiskFaultRequest.SerializeToString,
+            replication_dot_v1_dot_control__pb2.SetDiskFaultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LosePower(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replication.v1.ControlService/LosePower',
+            replication_dot_v1_dot_control__pb2.LosePowerRequest.SerializeToString,
+            replication_dot_v1_dot_control__pb2.LosePowerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,12 @@ class ControlServiceStub:
     """What an operator asks of the cluster. Answered when it is done, or refused as operations are: a
     node that is not the one to ask answers with NotLeader and a hint.
     """
+    SetClockFault: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetClockFaultRequest, _control_pb2.SetClockFaultResponse]
+    """Puts the clocks that the core is shown wrong; nothing set puts them right."""
+    SetDiskFault: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetDiskFaultRequest, _control_pb2.SetDiskFaultResponse]
+    """Makes the disk slow, stuck or full; nothing set makes it well."""
+    LosePower: _grpc.UnaryUnaryMultiCallable[_control_pb2.LosePowerRequest, _control_pb2.LosePowerResponse]
+    """Takes away what was never synced and does nothing any more, until it is killed."""
 
 @_typing.type_check_only
 class ControlServiceAsyncStub(ControlServiceStub):
@@ -57,6 +63,12 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """What an operator asks of the cluster. Answered when it is done, or refused as operations are: a
     node that is not the one to ask answers with NotLeader and a hint.
     """
+    SetClockFault: _aio.UnaryUnaryMultiCallable[_control_pb2.SetClockFaultRequest, _control_pb2.SetClockFaultResponse]  # type: ignore[assignment]
+    """Puts the clocks that the core is shown wrong; nothing set puts them right."""
+    SetDiskFault: _aio.UnaryUnaryMultiCallable[_control_pb2.SetDiskFaultRequest, _control_pb2.SetDiskFaultResponse]  # type: ignore[assignment]
+    """Makes the disk slow, stuck or full; nothing set makes it well."""
+    LosePower: _aio.UnaryUnaryMultiCallable[_control_pb2.LosePowerRequest, _control_pb2.LosePowerResponse]  # type: ignore[assignment]
+    """Takes away what was never synced and does nothing any more, until it is killed."""
 
 class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -99,5 +111,29 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         """What an operator asks of the cluster. Answered when it is done, or refused as operations are: a
         node that is not the one to ask answers with NotLeader and a hint.
         """
+
+    @_abc_1.abstractmethod
+    def SetClockFault(
+        self,
+        request: _control_pb2.SetClockFaultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SetClockFaultResponse, _abc.Awaitable[_control_pb2.SetClockFaultResponse]]:
+        """Puts the clocks that the core is shown wrong; nothing set puts them right."""
+
+    @_abc_1.abstractmethod
+    def SetDiskFault(
+        self,
+        request: _control_pb2.SetDiskFaultRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.SetDiskFaultResponse, _abc.Awaitable[_control_pb2.SetDiskFaultResponse]]:
+        """Makes the disk slow, stuck or full; nothing set makes it well."""
+
+    @_abc_1.abstractmethod
+    def LosePower(
+        self,
+        request: _control_pb2.LosePowerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.LosePowerResponse, _abc.Awaitable[_control_pb2.LosePowerResponse]]:
+        """Takes away what was never synced and does nothing any more, until it is killed."""
 
 def add_ControlServiceServicer_to_server(servicer: ControlServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leader.raft.deadlines import GRAIN_NS, Deadlines
-from leader.raft.log import Log
+from leader.raft.log import Log, log_key
 from leader.raft.progress import Progress, State
 from leader.raft.quorum import Tally, majority, reached_by_majority, tally
+from leader.v1 import raft_pb2
 from replication.errors import CorruptStore
 from replication.protocol import Erase, Put
 
@@ -148,9 +149,11 @@ def test_a_batch_keeps_both_limits_and_always_advances(
 
 def test_a_log_with_a_gap_or_a_falling_term_is_corrupt() -> None:
     with pytest.raises(CorruptStore):
-        Log().restore([((2).to_bytes(8, "big"), 1, b"")])
+        Log().restore(raft_pb2.LogStart(), [(log_key(2), 1, b"")])
     with pytest.raises(CorruptStore):
-        Log().restore([((1).to_bytes(8, "big"), 2, b""), ((2).to_bytes(8, "big"), 1, b"")])
+        Log().restore(raft_pb2.LogStart(), [(log_key(1), 2, b""), (log_key(2), 1, b"")])
+    with pytest.raises(CorruptStore):
+        Log().restore(raft_pb2.LogStart(index=5, term=2), [(log_key(5), 2, b"")])
 
 
 steps = st.lists(
@@ -163,11 +166,11 @@ steps = st.lists(
 def test_progress_never_forgets_a_match_and_never_exceeds_its_window(
     moves: list[tuple[str, int]],
 ) -> None:
-    follower = Progress("n2", next_index=11, inflight_max=3, now_ns=0)
+    follower = Progress("n2", 11, inflight_max=3, inflight_bytes_max=100, now_ns=0)
     best = 0
     for move, number in moves:
         if move == "send" and follower.may_send():
-            follower.sent(follower.next_index + number)
+            follower.sent(follower.next_index + number, 1)
         elif move == "accept":
             # A follower can only have stored what was sent, or what it had from before.
             match_index = min(number, follower.next_index - 1)
@@ -180,16 +183,16 @@ def test_progress_never_forgets_a_match_and_never_exceeds_its_window(
 
 
 def test_a_lost_append_leads_back_to_the_match_and_a_stale_refusal_does_not() -> None:
-    follower = Progress("n2", next_index=6, inflight_max=4, now_ns=0)
+    follower = Progress("n2", 6, inflight_max=4, inflight_bytes_max=100, now_ns=0)
     assert follower.accepted(5)
-    follower.sent(7)
-    follower.sent(9)
+    follower.sent(7, 1)
+    follower.sent(9, 1)
     assert (follower.state, follower.next_index) == (State.REPLICATE, 10)
     assert not follower.refused(prev_index=5, next_index=1), "it has matched there since"
     assert follower.refused(prev_index=7, next_index=6)
     assert (follower.state, follower.next_index) == (State.PROBE, 6)
     assert follower.may_send()
-    follower.sent(7)
+    follower.sent(7, 1)
     assert not follower.may_send(), "one probe at a time"
     assert not follower.refused(prev_index=7, next_index=3), "an answer to an older message"
 

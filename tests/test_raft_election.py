@@ -266,8 +266,20 @@ def test_an_election_tells_how_long_the_leader_was_silent() -> None:
     assert cast[-2:] == [("n2", True, True), ("n2", True, False)]
 
 
-def test_messages_of_strangers_are_ignored() -> None:
-    cluster = Cluster(3)
-    cluster.receive("n1", "n9", real_vote(7))
-    assert cluster.term("n1") == 0
-    assert cluster.in_flight == []
+def test_the_vote_of_a_stranger_does_not_count() -> None:
+    """Who asks may be a member that this node has not heard of yet (§4.2.2); a vote is no question.
+
+    What a stranger sends as an answer changes nothing.
+    """
+    cluster = Cluster(3, RaftSettings(pre_vote=False))
+    cluster.campaign("n1")
+    cluster.in_flight.clear()
+    granted = raft_pb2.RequestVoteResult(campaign_term=1, granted=True)
+    cluster.receive("n1", "n9", raft_pb2.RaftMessage(term=1, request_vote_result=granted))
+    assert cluster.role("n1") == event_pb2.ROLE_CANDIDATE
+    cluster.receive("n1", "n2", raft_pb2.RaftMessage(term=1, request_vote_result=granted))
+    assert cluster.role("n1") == event_pb2.ROLE_LEADER
+    success = raft_pb2.AppendEntriesResult(round=9, success=True, match_index=1)
+    for stranger in ("n7", "n8", "n9"):
+        cluster.receive("n1", stranger, raft_pb2.RaftMessage(term=1, append_entries_result=success))
+    assert cluster.cores["n1"].status().commit_index == 0

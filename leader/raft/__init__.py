@@ -1,10 +1,11 @@
 """Raft as a pure state machine: one leader, a replicated log, linearizable reads and writes.
 
 Read in this order: ``quorum`` (the arithmetic), ``log``, ``state_machine`` (what entries do,
-sessions), ``replica`` (what a node has in every role, and its outbox), ``election``, ``following``,
-``progress``, ``reads``, ``leading``, ``core`` (the changes of role, and the seam). The messages and
-what is on disk: ``protos/leader/v1/raft.proto``. "Raft §" is the paper (Ongaro and Ousterhout,
-2014), "dissertation §" is Ongaro's of the same year.
+sessions), ``configuration``, ``snapshots``, ``replica`` (what a node has in every role, and its
+outbox), ``compaction``, ``election``, ``following``, ``progress``, ``reads``, ``leading``, ``core``
+(the changes of role, and the seam). The messages and what is on disk:
+``protos/leader/v1/raft.proto``. "Raft §" is the paper (Ongaro and Ousterhout, 2014), "dissertation
+§" is Ongaro's of the same year.
 
 Duties of the host are those of ``replication.protocol``. Two of them carry this package:
 
@@ -15,10 +16,11 @@ Duties of the host are those of ``replication.protocol``. Two of them carry this
   that came in since the last. A host that did not call it would have a mute leader. One message
   object may be sent to several followers: a host that serialises by identity does so once.
 
-What is on disk: space ``log`` (eight bytes big-endian index → ``Entry``), space ``meta``
-(``hard_state`` → ``HardState``, ``commit_index`` → eight bytes big-endian). The commit index is
-saved along with entries and may lag; a restarted node applies up to it at once and the rest when a
-leader tells. The state machine is not on disk: it is the log, replayed.
+What is on disk: space ``log`` (eight bytes big-endian index → ``Entry``), space ``snapshot`` (its
+index and the number of the chunk → ``SnapshotChunk``), space ``meta`` (``hard_state``,
+``log_start``, ``snapshot``, ``incoming`` → the messages of these names, ``commit_index`` → eight
+bytes big-endian). The commit index is saved along with entries and may lag; a restarted node loads
+its snapshot, applies the log up to the commit index at once and the rest when a leader tells.
 
 Guarantees, as long as a minority of disks forgets nothing and a majority can talk:
 
@@ -29,7 +31,10 @@ Guarantees, as long as a minority of disks forgets nothing and a majority can ta
 * A LINEARIZABLE read sees every write and read that was answered before it was sent, and waits for
   no clock (ReadIndex, dissertation §6.4). A LOCAL read sees what the asked node has applied; on a
   follower that can talk to its leader this is at most about a heartbeat old.
-* A write takes effect once however often it is sent (``state_machine``, sessions).
+* A write takes effect once however often it is sent (``state_machine``, sessions), as long as it is
+  sent again within ``session_timeout`` of the client's last write.
+* Log and memory are bounded: by the size of the state, of ``snapshot_entries`` and
+  ``snapshot_bytes``, and of what waits for a majority.
 * A cluster with a majority that can talk elects a leader, and a leader without one steps down
   within an election timeout (check-quorum, §6.2), unless two settings are turned off.
 
@@ -47,10 +52,7 @@ Deviations from the paper, each for a reason:
 * A write whose client has a newer one applied is dropped (dissertation §6.3 leaves this open).
 * ``context`` of the storage API is ignored and returned empty: there are no siblings to cover.
 
-Not here yet, and where each will stand: snapshots (``log`` hides all positions; ``progress`` has
-room for a third state), membership change (``quorum`` takes the voters as an argument, ``replica``
-holds them), leases (``reads`` knows the rounds), reads at followers through ReadIndex (``reads``
-waits on ids), leadership transfer (``election`` may be told to ignore a live leader).
+Not here yet: changes of membership, leases, linearizable reads at followers, leadership transfer.
 """
 
 from leader.raft.core import RaftCore, create

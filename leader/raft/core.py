@@ -17,6 +17,7 @@ from typing import ClassVar
 from google.protobuf.message import Message
 
 from leader.raft import election, following
+from leader.raft.compaction import Compaction
 from leader.raft.election import Candidacy
 from leader.raft.leading import Leader
 from leader.raft.log import Term
@@ -44,6 +45,7 @@ class RaftCore:
 
     def __init__(self, membership: Membership, settings: RaftSettings, rng: Random) -> None:
         self.replica = Replica(membership, settings)
+        self._compaction = Compaction(self.replica)
         self._settings = settings
         self._rng = rng
         self._now_ns = 0
@@ -61,7 +63,7 @@ class RaftCore:
 
     def start(self, now: Instant, saved: Saved) -> list[Effect]:
         """See ``Core``. Raises CorruptStore when the saved state contradicts itself."""
-        self._now_ns = now.monotonic_ns
+        self._begin(now)
         self.replica.load(saved)
         self._last_contact_ns = self._now_ns
         self._restart_election_timer()
@@ -75,17 +77,17 @@ class RaftCore:
         return self.replica.take_effects()
 
     def receive(self, now: Instant, sender: NodeId, message: Message) -> list[Effect]:
-        """See ``Core``. What comes from a stranger is ignored: it has no vote and no log."""
+        """See ``Core``. Also from nodes that are not known here as members: they may be, by now."""
         assert isinstance(message, raft_pb2.RaftMessage), "the host delivers the backend's messages"
-        self._now_ns = now.monotonic_ns
-        if sender in self.replica.voters and sender != self.replica.node:
+        self._begin(now)
+        if sender != self.replica.node:
             self._peer_heard_ns[sender] = self._now_ns
             self._receive(sender, message)
         return self.replica.take_effects()
 
     def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
         """See ``Core``."""
-        self._now_ns = now.monotonic_ns
+        self._begin(now)
         body = request.body
         if isinstance(body, control_pb2.CommandRequest):
             text = f"raft does not offer {body.WhichOneof('command')}"
@@ -103,7 +105,7 @@ class RaftCore:
 
     def wake(self, now: Instant) -> list[Effect]:
         """See ``Core``."""
-        self._now_ns = now.monotonic_ns
+        self._begin(now)
         if self.leader is not None:
             self.leader.expire(self._now_ns)
             self._check_quorum()
@@ -115,17 +117,25 @@ class RaftCore:
 
     def wake_at(self) -> int | None:
         """See ``Core``."""
+        due_ns = self._compaction.due_ns
         if self.leader is not None:
-            return self.leader.due_ns()
-        if self.candidacy is not None:
-            return min(self._election_due_ns, self.candidacy.repeat_due_ns)
-        return self._election_due_ns
+            role_due_ns = self.leader.due_ns()
+        elif self.candidacy is not None:
+            role_due_ns = min(self._election_due_ns, self.candidacy.repeat_due_ns)
+        else:
+            role_due_ns = self._election_due_ns
+        if due_ns is None or role_due_ns is None:
+            return role_due_ns if due_ns is None else due_ns
+        return min(due_ns, role_due_ns)
 
     def flush(self, now: Instant) -> list[Effect]:
         """See ``Core``. Everything that a leader sends leaves from here."""
-        self._now_ns = now.monotonic_ns
+        self._begin(now)
         if self.leader is not None:
             self.leader.flush(self._now_ns)
+            self._compaction.tend(self._now_ns, self.leader.kept_from(self._now_ns))
+        else:
+            self._compaction.tend(self._now_ns, None)
         return self.replica.take_effects()
 
     def status(self) -> control_pb2.NodeStatus:
@@ -161,9 +171,13 @@ class RaftCore:
 
     def contents(self) -> Iterable[control_pb2.KeyContents]:
         """See ``Core``: what this node has applied."""
+        owners = self.replica.configuration.members
         for key, version in self.replica.machine.items():
             bare = storage_pb2.Version(tombstone=version.tombstone, write_id=version.write_id)
-            yield control_pb2.KeyContents(key=key, owners=self.replica.voters, versions=[bare])
+            yield control_pb2.KeyContents(key=key, owners=owners, versions=[bare])
+
+    def _begin(self, now: Instant) -> None:
+        self._now_ns = self.replica.now_ns = now.monotonic_ns
 
     # Requests.
 
@@ -205,16 +219,22 @@ class RaftCore:
         if kind == "request_vote":
             self._on_request_vote(sender, message.term, message.request_vote)
             return
+        leads = kind in ("append_entries", "install_snapshot")  # only a leader sends these
         if message.term > self.replica.term:
-            # Only a leader appends, so this also tells who leads.
-            self._become_follower(message.term, sender if kind == "append_entries" else "")
+            self._become_follower(message.term, sender if leads else "")
         elif message.term < self.replica.term:
-            if kind == "append_entries":
-                following.refuse(self.replica, sender, message.append_entries)
+            if leads:
+                following.refuse(self.replica, sender)
             return
         match kind:
             case "append_entries":
                 self._on_append_entries(sender, message.append_entries)
+            case "install_snapshot":
+                self._hear_leader(sender)
+                following.install(self.replica, sender, message.install_snapshot)
+            case "install_snapshot_result":
+                if self.leader is not None:
+                    self.leader.took_chunk(self._now_ns, sender, message.install_snapshot_result)
             case "append_entries_result":
                 if self.leader is not None:
                     self.leader.answered(self._now_ns, sender, message.append_entries_result)
@@ -224,13 +244,16 @@ class RaftCore:
                     self._count_votes()
 
     def _on_append_entries(self, sender: NodeId, append: raft_pb2.AppendEntries) -> None:
+        self._hear_leader(sender)
+        following.follow(self.replica, sender, append)
+
+    def _hear_leader(self, sender: NodeId) -> None:
         assert self.leader is None, "a term has one leader at most (Raft §5.2)"
         assert self._known_leader in ("", sender), "a term has one leader at most (Raft §5.2)"
         self._leader_heard_ns = self._last_contact_ns = self._now_ns
         if self._known_leader != sender or self.candidacy is not None:
             self._become_follower(self.replica.term, sender)
         self._election_due_ns = self._now_ns + self._election_timeout_ns
-        following.follow(self.replica, sender, append)
 
     def _on_request_vote(
         self, candidate: NodeId, sender_term: Term, request: raft_pb2.RequestVote

@@ -5,7 +5,7 @@ term?" and changes nothing anywhere; only who would win enters the term and asks
 node that comes back from a partition does not depose a leader that everybody else can hear.
 """
 
-from leader.raft.quorum import Tally, tally
+from leader.raft.quorum import Tally
 from leader.raft.replica import Replica
 from leader.v1 import raft_pb2
 from replication.protocol import NodeId
@@ -38,7 +38,7 @@ class Candidacy:
                 last_log_term=log.last_term,
             ),
         )
-        for peer in self._replica.peers:
+        for peer in self._replica.configuration.all_voters:
             if peer not in self._votes:
                 self._replica.send(peer, request)
         self.repeat_due_ns = now_ns + self._replica.settings.heartbeat_ns
@@ -50,7 +50,7 @@ class Candidacy:
 
     def tally(self) -> Tally:
         """Return how the round stands."""
-        return tally(self._votes, self._replica.voters)
+        return self._replica.configuration.tally(self._votes)
 
 
 def may_vote(replica: Replica, candidate: NodeId, request: raft_pb2.RequestVote) -> bool:

@@ -2,7 +2,8 @@
 
 Beside those of the figure: terms do not go back, a node votes once in a term, what was let out is
 durable, what a leader counts as stored is stored, only a conflict cuts a log, and a linearizable
-read sees every write that was acknowledged before it was asked (dissertation §6.4).
+read sees every write that was acknowledged before it was asked (dissertation §6.4), and a snapshot
+equals the committed entries that it stands for (§5).
 
 Everything is incremental: a step is looked at where it changed something, so a simulation with
 these checks stays fast. What a node has decided but not yet let anybody hear of (it is waiting for
@@ -12,6 +13,7 @@ moment they are *released*, entries from the moment they are in memory.
 A broken property raises AssertionError with the property's name, the nodes and the places.
 """
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -20,6 +22,8 @@ from leader.raft.core import RaftCore
 from leader.raft.leading import Leader
 from leader.raft.log import Index, Term
 from leader.raft.settings import DefaultRead, RaftSettings
+from leader.raft.snapshots import Complete
+from leader.raft.state_machine import StateMachine
 from leader.v1 import raft_pb2
 from replication.errors import OperationError
 from replication.protocol import (
@@ -32,9 +36,21 @@ from replication.protocol import (
 )
 from replication.v1 import control_pb2, storage_pb2
 
-# What others may rely on once it has left the node: term, vote, whether it leads, commit index, and
-# index and term of the last entry.
-Token: TypeAlias = tuple[Term, NodeId, bool, Index, Index, Term]
+# What others may rely on once it has left the node: term, vote, whether it leads, commit index,
+# index and term of the last entry, and the index of the snapshot.
+Token: TypeAlias = tuple[Term, NodeId, bool, Index, Index, Term, Index]
+
+
+@dataclass(slots=True)
+class Step:
+    """What is to be checked of a step when it has left the node."""
+
+    token: Token
+    # The entries that it committed, and the index of the first. Noted at once: the log may be
+    # compacted before they leave.
+    first: Index
+    committed: list[bytes]
+    snapshot: Complete | None  # if it is new
 
 
 @dataclass(slots=True)
@@ -46,6 +62,8 @@ class _Seen:
     led_term: Term = 0  # the term in which it was last seen to lead
     truncated_then: int = 0
     told: Token | None = None  # the last one
+    commit_index: Index = 0  # in memory
+    snapshot_index: Index = 0
 
 
 @dataclass(slots=True)
@@ -63,6 +81,7 @@ class _Known:
     votes: dict[Term, NodeId] = field(default_factory=dict)
     committed: Index = 0
     last: tuple[Index, Term] = (0, 0)  # the last entry that was durable and let out
+    steps: deque[Step] = field(default_factory=deque)  # not let out yet
 
 
 class RaftInvariants:
@@ -81,6 +100,7 @@ class RaftInvariants:
         self._entries: dict[tuple[Index, Term], _Entry] = {}
         # By index from 1: the entry, and the term of the node that first released its commit.
         self._committed: list[tuple[bytes, Term]] = []
+        self._state = CommittedState(settings)
 
     def started(self, node: NodeId, core: Core) -> None:
         """A life begins: nothing that was let out may be missing."""
@@ -89,6 +109,12 @@ class RaftInvariants:
         if self._void:
             return
         known, replica = self._known[node], core.replica
+        for step in known.steps:
+            # A snapshot became durable before it was let out what it stands for.
+            behind = max(0, replica.snapshots.index - step.first + 1)
+            for index, data in enumerate(step.committed[:behind], step.first):
+                self._commits(node, step.token[0], index, data)
+        known.steps.clear()
         assert replica.term >= known.term, (
             f"Terms do not go back (Raft §5.1): {node} had told term {known.term} and restarted "
             f"in term {replica.term}"
@@ -101,7 +127,8 @@ class RaftInvariants:
         index, term = known.last
         log = replica.log
         # A leader of a later term may have overwritten it in a commit that nobody heard of yet.
-        assert log.matches(index, term) or replica.term > known.term, (
+        in_snapshot = index <= replica.snapshots.index
+        assert in_snapshot or log.matches(index, term) or replica.term > known.term, (
             f"Entries are durable before they are answered (Raft figure 2): {node} had let out "
             f"entry {index} of term {term}, and its log ends at {log.last_index} of term "
             f"{log.last_term} after a restart"
@@ -118,7 +145,7 @@ class RaftInvariants:
             return self._default_read is DefaultRead.LINEARIZABLE
         return body.consistency == storage_pb2.CONSISTENCY_LINEARIZABLE
 
-    def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Token | None:
+    def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Step | None:
         """Check the log; return what is to be checked when it has left the node."""
         assert isinstance(core, RaftCore), "these are the invariants of RaftCore"
         if self._void:
@@ -142,24 +169,35 @@ class RaftInvariants:
             )
             self._counts_what_is_stored(node, core.leader)
         last_index = log.last_index
-        if seen.checked_index < last_index:
-            self._register(node, core, seen.checked_index + 1, last_index)
+        first = max(seen.checked_index, log.start_index) + 1
+        if first <= last_index:
+            self._register(node, core, first, last_index)
         seen.checked_index = last_index
-        commit_index = replica.commit_index
-        told = (replica.term, replica.vote, leads, commit_index, last_index, log.last_term)
+        commit_index, snapshots = replica.commit_index, replica.snapshots
+        last = (last_index, log.last_term, snapshots.index)
+        told = (replica.term, replica.vote, leads, commit_index, *last)
         if told == seen.told:
             return None
         seen.told = told
-        return told
+        # What came with a snapshot is in no log.
+        first = max(seen.commit_index, log.start_index) + 1
+        committed = [log.data_at(index) for index in range(first, commit_index + 1)]
+        step = Step(told, first, committed, None)
+        seen.commit_index = commit_index
+        if snapshots.index != seen.snapshot_index:
+            seen.snapshot_index, step.snapshot = snapshots.index, snapshots.complete
+        self._known[node].steps.append(step)
+        return step
 
     def released(self, node: NodeId, core: Core, token: object) -> None:
         """Check a vote, a leadership and commits that others may hear of from now on."""
         assert isinstance(core, RaftCore), "these are the invariants of RaftCore"
-        assert isinstance(token, tuple), "the token is what stepped returned"
+        assert isinstance(token, Step), "the token is what stepped returned"
         if self._void:
             return
-        term, vote, leads, commit_index, last_index, last_term = token
+        term, vote, leads, commit_index, last_index, last_term, _ = token.token
         known = self._known[node]
+        assert known.steps.popleft() is token, "steps leave in order"
         known.last = (last_index, last_term)
         assert term >= known.term, (
             f"Terms do not go back (Raft §5.1): {node} was in term {known.term} and is in {term}"
@@ -173,9 +211,15 @@ class RaftInvariants:
             )
         if leads:
             self._leads(node, core, term)
-        if commit_index > known.committed:
-            self._commits(node, core, term, known.committed + 1, commit_index)
-            known.committed = commit_index
+        for index, data in enumerate(token.committed, token.first):
+            self._commits(node, term, index, data)
+        assert commit_index <= len(self._committed), (
+            f"A snapshot stands for what was committed (dissertation §5): {node} has one that ends "
+            f"at {commit_index}, and only {len(self._committed)} entries were"
+        )
+        known.committed = max(known.committed, commit_index)
+        if token.snapshot is not None:
+            self._state.check(node, token.snapshot)
 
     def replied(self, node: NodeId, body: RequestBody, result: Response | OperationError) -> None:
         """Check what a read saw; what is wrong in the values is for the history's checks."""
@@ -246,30 +290,69 @@ class RaftInvariants:
             if committed_term < term:
                 self._holds_committed(node, core, term, index)
 
-    def _commits(self, node: NodeId, core: RaftCore, term: Term, first: Index, last: Index) -> None:
-        log, committed = core.replica.log, self._committed
-        newest = self._newest_leader
-        for index in range(first, last + 1):
-            data = log.data_at(index)
-            if index <= len(committed):
-                expected = committed[index - 1][0]
-                assert expected is data or expected == data, (
-                    f"State Machine Safety (Raft §5.4.3): entry {index} was committed as "
-                    f"{_words(expected)}, and {node} applies {_words(data)}"
-                )
-                continue
-            committed.append((data, term))
-            if newest is not None and newest[0] > term:
-                # Committed in an older term than that of a leader which exists already.
-                self._holds_committed(newest[1], newest[2], newest[0], index)
+    def _commits(self, node: NodeId, term: Term, index: Index, data: bytes) -> None:
+        committed, newest = self._committed, self._newest_leader
+        if index <= len(committed):
+            expected = committed[index - 1][0]
+            assert expected is data or expected == data, (
+                f"State Machine Safety (Raft §5.4.3): entry {index} was committed as "
+                f"{_words(expected)}, and {node} applies {_words(data)}"
+            )
+            return
+        assert index == len(committed) + 1, f"{node} commits {index} without what is before it"
+        committed.append((data, term))
+        self._state.commit(index, data)
+        if newest is not None and newest[0] > term:
+            # Committed in an older term than that of a leader which exists already.
+            self._holds_committed(newest[1], newest[2], newest[0], index)
 
     def _holds_committed(self, node: NodeId, core: RaftCore, term: Term, index: Index) -> None:
         log, expected = core.replica.log, self._committed[index - 1][0]
+        if index <= log.start_index:
+            return  # in a snapshot, whose content is checked as such
         held = log.data_at(index) if index <= log.last_index else None
         assert held is expected or held == expected, (
             f"Leader Completeness (Raft §5.4.3): {node} leads term {term}, and at index {index} "
             f"it holds {_words(held)} where {_words(expected)} was committed"
         )
+
+
+class CommittedState:
+    """The state after every committed entry, to hold snapshots against."""
+
+    def __init__(self, settings: RaftSettings) -> None:
+        self._machine = StateMachine(settings)
+        # By key: the index from which it holds and the version.
+        self._history: dict[str, list[tuple[Index, storage_pb2.Version]]] = {}
+
+    def commit(self, index: Index, data: bytes) -> None:
+        """Apply the next entry."""
+        entry = raft_pb2.Entry.FromString(data)
+        self._machine.apply(index, entry)
+        kind = entry.WhichOneof("command")
+        if kind in (None, "configuration"):
+            return
+        key = getattr(entry, kind).key
+        version = self._machine.get(key)
+        history = self._history.setdefault(key, [])
+        if version is not None and (not history or history[-1][1] is not version):
+            history.append((index, version))
+
+    def check(self, node: NodeId, snapshot: Complete) -> None:
+        """Compare a snapshot with the committed entries that it stands for."""
+        index = snapshot.header.index
+        machine = StateMachine(RaftSettings())
+        for data in snapshot.chunks:
+            machine.restore(data)
+        held = dict(machine.items())
+        for key, history in self._history.items():
+            versions = [version for since, version in history if since <= index]
+            expected = versions[-1] if versions else None
+            assert held.pop(key, None) == expected, (
+                f"A snapshot equals the log that it stands for (dissertation §5): {node} has one "
+                f"at {index} in which {key} is not what was committed"
+            )
+        assert not held, f"the snapshot of {node} at {index} holds keys that nobody wrote"
 
 
 def _only_conflicts_cut(node: NodeId, core: RaftCore, effects: Sequence[Effect]) -> None:
@@ -278,7 +361,10 @@ def _only_conflicts_cut(node: NodeId, core: RaftCore, effects: Sequence[Effect])
         if not isinstance(effect, Observe) or not effect.event.HasField("log_truncated"):
             continue
         from_index = effect.event.log_truncated.from_index
-        assert core.replica.log.last_index >= from_index, (
+        log = core.replica.log
+        # Or the snapshot that it got ends right before, at another entry than its own.
+        installed = log.start_index == from_index - 1 == core.replica.snapshots.index
+        assert log.last_index >= from_index or installed, (
             f"Only a conflict cuts a log (Raft figure 2): {node} dropped its entries from index "
             f"{from_index} on, and nothing came in their place"
         )
@@ -289,8 +375,8 @@ def _words(data: bytes | None) -> str:
         return "nothing"
     entry = raft_pb2.Entry.FromString(data)
     kind = entry.WhichOneof("command")
-    if kind is None:
-        return f"a no-op of term {entry.term}"
+    if kind is None or kind == "configuration":
+        return f"a {kind or 'no-op'} of term {entry.term}"
     command = getattr(entry, kind)
     write_id = f"{command.write_id.client_id}:{command.write_id.sequence}"
     return f"{kind} {command.key} ({write_id}) of term {entry.term}"

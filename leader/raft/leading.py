@@ -9,17 +9,23 @@ one, and the host lets nothing overtake a ``Persist``. If the node dies before, 
 conclusion.
 """
 
+from typing import TypeAlias
+
 from leader.raft.deadlines import Deadlines
 from leader.raft.log import Index
-from leader.raft.progress import Progress
-from leader.raft.quorum import majority, reached_by_majority
+from leader.raft.progress import Install, Progress, State
+from leader.raft.quorum import majority
 from leader.raft.reads import ReadRounds
 from leader.raft.replica import Replica
 from leader.raft.state_machine import Command, write_response
 from leader.v1 import raft_pb2
 from replication.errors import LeadershipLost, NotLeader, Overloaded, QuorumTimeout
 from replication.protocol import NodeId, RequestId
-from replication.v1 import storage_pb2
+from replication.v1 import event_pb2, storage_pb2
+
+MS = 1_000_000
+
+_Batch: TypeAlias = tuple[raft_pb2.RaftMessage, Index, int]  # the last index and the size
 
 
 class Leader:
@@ -30,28 +36,52 @@ class Leader:
         self.term = replica.term
         settings = replica.settings
         next_index = replica.log.last_index + 1
-        self.followers = {
-            peer: Progress(peer, next_index, settings.inflight_appends_max, now_ns)
-            for peer in replica.peers
-        }
+        self.followers: dict[NodeId, Progress] = {}
+        self._follow(replica.peers, next_index, now_ns)
         self.reads = ReadRounds()
         self._writes: dict[Index, tuple[RequestId, type[Command]]] = {}
         self._write_deadlines: Deadlines[Index] = Deadlines(self._writes)
+        # Of what waits for a majority; entries of earlier terms may be few or many.
+        log = replica.log
+        self._uncommitted_bytes = sum(
+            len(log.data_at(index)) for index in range(replica.commit_index + 1, log.last_index + 1)
+        )
         self._heartbeat_due_ns = now_ns
         self._quorum_due_ns = now_ns + settings.election_timeout_min_ns
+        # The cluster's time goes on where the log has it, by this node's clock.
+        self._time_base_ms = self._last_time_ms() - now_ns // MS
         # The no-op lets entries of earlier terms commit at once (Raft §5.4.2), and shows how far
         # the log is committed before the first read (Raft §8).
         self.noop_index = self._append(raft_pb2.Entry(term=replica.term))
+
+    def _follow(self, members: list[NodeId], next_index: Index, now_ns: int) -> None:
+        settings = self.replica.settings
+        for member in members:
+            if member not in self.followers:
+                self.followers[member] = Progress(
+                    member,
+                    next_index,
+                    settings.inflight_appends_max,
+                    settings.inflight_bytes_max,
+                    now_ns,
+                )
+
+    def _last_time_ms(self) -> int:
+        log = self.replica.log
+        if log.last_index == log.start_index:
+            return self.replica.machine.time_ms
+        return raft_pb2.Entry.FromString(log.data_at(log.last_index)).cluster_time_ms
 
     # What clients ask.
 
     def submit_write(self, request_id: RequestId, body: Command, deadline_ns: int) -> None:
         """Append a write; it is answered when it is applied."""
-        replica = self.replica
-        if replica.log.last_index - replica.commit_index >= (
-            replica.settings.uncommitted_entries_max
+        replica, settings = self.replica, self.replica.settings
+        if (
+            replica.log.last_index - replica.commit_index >= settings.uncommitted_entries_max
+            or self._uncommitted_bytes >= settings.uncommitted_bytes_max
         ):
-            replica.reply(request_id, Overloaded("too many entries wait for a majority"))
+            replica.reply(request_id, Overloaded("too many writes wait for a majority"))
             return
         if isinstance(body, storage_pb2.PutRequest):
             entry = raft_pb2.Entry(term=replica.term, put=body)
@@ -81,7 +111,7 @@ class Leader:
             replica.counters.read_rounds += 1
         if heartbeat:
             self._heartbeat_due_ns = now_ns + replica.settings.heartbeat_ns
-        batches: dict[Index, tuple[raft_pb2.RaftMessage, Index]] = {}
+        batches: dict[Index, _Batch] = {}
         for follower in self.followers.values():
             self._replicate(follower, announce, batches)
         replica.persist_log(replica.commit_index)
@@ -128,7 +158,7 @@ class Leader:
             return True
         heard_ns = {each.node: each.heard_ns for each in self.followers.values()}
         heard_ns[self.replica.node] = now_ns
-        contact_ns = reached_by_majority(heard_ns, self.replica.voters)
+        contact_ns = self.replica.configuration.reached(heard_ns)
         self._quorum_due_ns = contact_ns + settings.election_timeout_min_ns
         return now_ns < self._quorum_due_ns
 
@@ -139,18 +169,63 @@ class Leader:
 
         A refusal of entries confirms the leader all the same: it says only that logs differ.
         """
-        follower = self.followers[sender]
-        follower.heard_ns = now_ns
+        follower = self.followers.get(sender)
+        if follower is None:
+            return  # it was removed
+        log = self.replica.log
         if result.success:
-            assert result.match_index <= self.replica.log.handed_index, "nobody stores the future"
+            assert result.match_index <= log.handed_index, "nobody stores the future"
             if follower.accepted(result.match_index):
                 self._commit()
+            if follower.state is State.SNAPSHOT and follower.match_index >= log.start_index:
+                follower.end_install(follower.match_index)
         else:
-            next_index = 1 + self.replica.log.last_not_above(result.hint_index, result.hint_term)
+            next_index = 1 + log.last_not_above(result.hint_index, result.hint_term)
             follower.refused(result.prev_log_index, next_index)
-        if result.round > follower.round_confirmed:
-            follower.round_confirmed = result.round
+        self._heard(follower, now_ns, result.round)
+
+    def took_chunk(
+        self, now_ns: int, sender: NodeId, result: raft_pb2.InstallSnapshotResult
+    ) -> None:
+        """Take an answer to a part of a snapshot, or to the question how far the follower is."""
+        follower = self.followers.get(sender)
+        if follower is None:
+            return
+        install = follower.install
+        of_this = install is not None and install.snapshot.header.index == result.index
+        if install is not None and of_this and install.take(result):
+            follower.end_install(result.index)
+            self._tell_sent(follower.node, install, now_ns)
+            self._commit()
+        self._heard(follower, now_ns, result.round)
+
+    def _heard(self, follower: Progress, now_ns: int, round_number: int) -> None:
+        follower.heard_ns = now_ns
+        if round_number > follower.round_confirmed:
+            follower.round_confirmed = round_number
             self._confirm_reads()
+
+    def _tell_sent(self, to: NodeId, install: Install, now_ns: int) -> None:
+        self.replica.counters.snapshots_sent += 1
+        event = event_pb2.SnapshotSent(
+            to=to,
+            index=install.snapshot.header.index,
+            bytes=install.bytes_sent,
+            duration_ns=now_ns - install.began_ns,
+        )
+        self.replica.observe(event_pb2.Event(snapshot_sent=event))
+
+    def kept_from(self, now_ns: int) -> Index | None:
+        """Return behind which index the log is needed by followers that install a snapshot."""
+        silent_ns = self.replica.settings.election_timeout_max_ns
+        return min(
+            (
+                each.install.snapshot.header.index
+                for each in self.followers.values()
+                if each.install is not None and now_ns - each.heard_ns < silent_ns
+            ),
+            default=None,
+        )
 
     def step_down(self, successor: NodeId, term: int) -> None:
         """Answer everybody who waits: ``successor`` leads ``term``, as far as is known.
@@ -174,14 +249,17 @@ class Leader:
     # How it is done.
 
     def _append(self, entry: raft_pb2.Entry) -> Index:
+        entry.cluster_time_ms = self._time_base_ms + self.replica.now_ns // MS
+        data = entry.SerializeToString()
+        self._uncommitted_bytes += len(data)
         self.replica.counters.entries_appended += 1
-        return self.replica.log.append(entry.term, entry.SerializeToString())
+        return self.replica.log.append(entry.term, data)
 
     def _replicate(
         self,
         follower: Progress,
         announce: bool,
-        batches: dict[Index, tuple[raft_pb2.RaftMessage, Index]],
+        batches: dict[Index, "_Batch"],
     ) -> None:
         """Send what the flow control of ``follower`` allows; if ``announce``, a heartbeat at least.
 
@@ -189,28 +267,60 @@ class Leader:
         equally far get the same object.
         """
         replica = self.replica
+        if follower.next_index <= replica.log.start_index or follower.install is not None:
+            self._install(follower, announce)
+            return
         last_index = replica.log.last_index
         while follower.next_index <= last_index and follower.may_send():
             batch = batches.get(follower.next_index)
             if batch is None:
                 batch = batches[follower.next_index] = self._batch(follower.next_index)
-            message, batch_last_index = batch
+            message, batch_last_index, size = batch
             replica.send(follower.node, message)
             replica.counters.appends_sent += 1
-            follower.sent(batch_last_index)
+            follower.sent(batch_last_index, size)
             announce = False
         if announce:
             replica.counters.heartbeats_sent += 1
             replica.send(follower.node, self._message(follower.next_index))
 
-    def _batch(self, next_index: Index) -> tuple[raft_pb2.RaftMessage, Index]:
+    def _install(self, follower: Progress, announce: bool) -> None:
+        """Send of a snapshot what flow control allows; first ask how much of it is there."""
+        replica = self.replica
+        newest = replica.snapshots.complete
+        assert newest is not None, "a log is compacted behind a snapshot only"
+        install = follower.install
+        silent_ns = replica.now_ns - follower.heard_ns
+        if install is None or (
+            # Who is silent for so long may as well begin with the newest one.
+            install.snapshot is not newest and silent_ns >= replica.settings.election_timeout_max_ns
+        ):
+            install = follower.begin_install(newest, replica.now_ns)
+            announce = True
+        while (data := install.next_chunk()) is not None:
+            replica.counters.chunks_sent += 1
+            message = self._install_message(install)
+            message.install_snapshot.data = data
+            replica.send(follower.node, message)
+            announce = False
+        if announce:
+            replica.counters.heartbeats_sent += 1
+            replica.send(follower.node, self._install_message(install))
+
+    def _install_message(self, install: Install) -> raft_pb2.RaftMessage:
+        request = raft_pb2.InstallSnapshot(
+            snapshot=install.snapshot.header, round=self.reads.round, position=install.position
+        )
+        return raft_pb2.RaftMessage(term=self.term, install_snapshot=request)
+
+    def _batch(self, next_index: Index) -> "_Batch":
         settings = self.replica.settings
         entries = self.replica.log.batch(
             next_index, settings.append_entries_max, settings.append_bytes_max
         )
         message = self._message(next_index)
         message.append_entries.entries.extend(entries)
-        return message, next_index + len(entries) - 1
+        return message, next_index + len(entries) - 1, sum(map(len, entries))
 
     def _message(self, next_index: Index) -> raft_pb2.RaftMessage:
         replica = self.replica
@@ -226,9 +336,10 @@ class Leader:
         replica = self.replica
         match = {each.node: each.match_index for each in self.followers.values()}
         match[replica.node] = replica.log.handed_index
-        index = reached_by_majority(match, replica.voters)
+        index = replica.configuration.reached(match)
         if index > replica.commit_index and self.may_commit(index):
             for applied_index, outcome in replica.commit(index):
+                self._uncommitted_bytes -= len(replica.log.data_at(applied_index))
                 waiting = self._writes.pop(applied_index, None)
                 if waiting is not None:
                     request_id, command = waiting
@@ -245,12 +356,12 @@ class Leader:
     def _confirm_reads(self) -> None:
         confirmed = {each.node: each.round_confirmed for each in self.followers.values()}
         confirmed[self.replica.node] = self.reads.round
-        round_number = reached_by_majority(confirmed, self.replica.voters)
+        round_number = self.replica.configuration.reached(confirmed)
         for request_id, key in self.reads.confirm(round_number):
             self.replica.reply(request_id, self.replica.read(key))
 
     def _time_out(self, request_id: RequestId, followers: int) -> None:
-        needed = majority(len(self.replica.voters))
+        needed = majority(len(self.replica.configuration.voters))
         self.replica.reply(request_id, QuorumTimeout(1 + followers, needed))
 
     def _redirect(self, request_id: RequestId, successor: NodeId, term: int) -> None:

@@ -30,8 +30,18 @@ class RaftSettings:
 
     ``append_entries_max`` and ``append_bytes_max`` bound one AppendEntries message (a single larger
     entry still goes, alone), ``inflight_appends_max`` how many of them with entries may be
-    unanswered per follower. ``uncommitted_entries_max`` bounds what a leader takes in without
-    having it committed; past it writes are refused with Overloaded.
+    unanswered per follower, and ``inflight_bytes_max`` of what size. ``uncommitted_entries_max``
+    and ``uncommitted_bytes_max`` bound what a leader takes in without having it committed; past
+    either, writes are refused with Overloaded.
+
+    A node takes a snapshot (dissertation §5) when it has applied ``snapshot_entries`` entries or
+    ``snapshot_bytes`` of them since the last one, but not before they add up to the size of that
+    (§5.1.3): so writing snapshots costs no more than writing the log did. It writes it in chunks of
+    ``snapshot_chunk_bytes`` and then drops its log, save the last ``snapshot_trailing_entries``:
+    followers that lag by less need no snapshot.
+
+    ``sessions`` makes a write that is sent again take effect once. Off, duplicates show. A session
+    ends ``session_timeout`` after its last write, or when there are more than ``sessions_max``.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = SETTINGS_CONFIG
@@ -45,7 +55,16 @@ class RaftSettings:
     append_entries_max: int = 1024
     append_bytes_max: int = 1024 * 1024
     inflight_appends_max: int = 16
+    inflight_bytes_max: int = 8 * 1024 * 1024
     uncommitted_entries_max: int = 65_536
+    uncommitted_bytes_max: int = 64 * 1024 * 1024
+    snapshot_entries: int = 10_000
+    snapshot_bytes: int = 16 * 1024 * 1024
+    snapshot_chunk_bytes: int = 64 * 1024
+    snapshot_trailing_entries: int = 5_000
+    sessions: bool = True
+    session_timeout_ns: int = 3_600_000_000_000
+    sessions_max: int = 100_000
 
     def problems(self, members: int) -> Iterable[str]:
         """Yield what does not fit together, both values named."""
@@ -54,11 +73,21 @@ class RaftSettings:
             "append_entries_max",
             "append_bytes_max",
             "inflight_appends_max",
+            "inflight_bytes_max",
             "uncommitted_entries_max",
+            "uncommitted_bytes_max",
+            "snapshot_entries",
+            "snapshot_bytes",
+            "snapshot_chunk_bytes",
+            "session_timeout_ns",
+            "sessions_max",
         ):
             value = getattr(self, name)
             if value < 1:
                 yield f"{name.removesuffix('_ns')} is {value}, expected at least 1"
+        if self.snapshot_trailing_entries < 0:
+            kept = self.snapshot_trailing_entries
+            yield f"snapshot_trailing_entries is {kept}, expected at least 0"
         needed_ns = HEARTBEATS_PER_ELECTION_TIMEOUT_MIN * self.heartbeat_ns
         if self.election_timeout_min_ns < needed_ns:
             yield (

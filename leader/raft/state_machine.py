@@ -13,14 +13,21 @@ keeps the sequence of its last write and what came of it:
                          answer is indefinite. A client with one write in flight never sees this:
                          it has moved on, and its abandoned write can no longer overtake it.
 
-Sessions do not expire in this version; one costs a few hundred bytes per client that ever wrote.
+Sessions expire, else their memory would grow with every client that ever wrote: one whose last
+write is ``session_timeout`` old, by the cluster's time that every entry carries, and beyond
+``sessions_max`` the one that wrote longest ago. Both are decided by the log alone, so every node
+forgets the same session at the same entry. A retry that comes later than that takes effect again:
+the timeout has to be longer than anybody retries.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from leader.raft.log import Index, Term
+from leader.raft.settings import RaftSettings
 from leader.v1 import raft_pb2
 from replication.errors import Conflict, Indefinite, OperationError
 from replication.protocol import NodeId, StorageResponse
@@ -29,6 +36,9 @@ from replication.v1 import storage_pb2
 Command: TypeAlias = (
     storage_pb2.PutRequest | storage_pb2.DeleteRequest | storage_pb2.CompareAndSetRequest
 )
+
+
+CHUNK_OVERHEAD_BYTES = 64  # of a key or a session in a snapshot, about
 
 
 @dataclass(slots=True)
@@ -43,22 +53,33 @@ class Outcome:
 
 @dataclass(slots=True)
 class Session:
-    """The last write of one client."""
+    """The last write of one client. Not changed after it was made: images share it."""
 
     sequence: int
     outcome: Outcome
+    time_ms: int  # of the cluster
 
 
 class StateMachine:
     """The state after entry ``applied_index``."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: RaftSettings) -> None:
         self.applied_index: Index = 0
+        self.time_ms = 0  # the cluster's, as of the last entry applied
         self._versions: dict[str, storage_pb2.Version] = {}  # tombstones included
-        self._sessions: dict[str, Session] = {}
+        self._sessions: OrderedDict[str, Session] = OrderedDict()  # by their last write
+        self._deduplicates = settings.sessions
+        self._timeout_ms = settings.session_timeout_ns // 1_000_000
+        self._sessions_max = settings.sessions_max
+        self._expiry_due_ms = self._timeout_ms  # no session expires before
 
     def __len__(self) -> int:
         return len(self._versions)
+
+    @property
+    def sessions(self) -> int:
+        """Return how many clients have one."""
+        return len(self._sessions)
 
     def get(self, key: str) -> storage_pb2.Version | None:
         """Return the version of ``key``, a tombstone perhaps; None if it was never written."""
@@ -69,11 +90,13 @@ class StateMachine:
         for key in sorted(self._versions):
             yield key, self._versions[key]
 
-    def apply(self, index: Index, data: bytes) -> Outcome:
+    def apply(self, index: Index, entry: raft_pb2.Entry) -> Outcome:
         """Apply the next entry and return what came of it."""
         assert index == self.applied_index + 1, "entries are applied in order, each once"
         self.applied_index = index
-        entry = raft_pb2.Entry.FromString(data)
+        self.time_ms = max(self.time_ms, entry.cluster_time_ms)
+        if self.time_ms >= self._expiry_due_ms:
+            self._expire()
         outcome = Outcome(entry.term, index)
         match entry.WhichOneof("command"):
             case "put":
@@ -82,22 +105,79 @@ class StateMachine:
                 return self._once(outcome, entry.delete)
             case "compare_and_set":
                 return self._once(outcome, entry.compare_and_set)
-        return outcome  # the no-op
+        return outcome  # a no-op, or a configuration, which is no matter of the state
+
+    def image(self) -> "StateMachine":
+        """Return the state of this moment as a copy. What it refers to is never changed."""
+        image = copy(self)
+        image._versions = self._versions.copy()
+        image._sessions = self._sessions.copy()
+        return image
+
+    def chunks(self, chunk_bytes: int) -> Iterator[bytes]:
+        """Yield the state in parts of about ``chunk_bytes``, each a ``SnapshotChunk``.
+
+        At least one, so that an empty state has something to be received.
+        """
+        chunk, size = raft_pb2.SnapshotChunk(), 0
+        for key, version in self._versions.items():
+            chunk.keys.append(raft_pb2.KeyVersion(key=key, version=version))
+            size += CHUNK_OVERHEAD_BYTES + len(key) + len(version.value)
+            if size >= chunk_bytes:
+                yield chunk.SerializeToString()
+                chunk, size = raft_pb2.SnapshotChunk(), 0
+        for client_id, session in self._sessions.items():
+            outcome = session.outcome
+            chunk.sessions.append(
+                raft_pb2.ClientSession(
+                    client_id=client_id,
+                    sequence=session.sequence,
+                    term=outcome.term,
+                    index=outcome.index,
+                    conflict=outcome.conflict,
+                    cluster_time_ms=session.time_ms,
+                )
+            )
+            size += CHUNK_OVERHEAD_BYTES + len(client_id)
+            if size >= chunk_bytes:
+                yield chunk.SerializeToString()
+                chunk, size = raft_pb2.SnapshotChunk(), 0
+        yield chunk.SerializeToString()
+
+    def restore(self, data: bytes) -> None:
+        """Take one chunk of a snapshot into a state that is being built up."""
+        chunk = raft_pb2.SnapshotChunk.FromString(data)
+        for each in chunk.keys:
+            self._versions[each.key] = each.version
+        for session in chunk.sessions:
+            outcome = Outcome(session.term, session.index, session.conflict)
+            self._sessions[session.client_id] = Session(
+                session.sequence, outcome, session.cluster_time_ms
+            )
+
+    def restored(self, snapshot: raft_pb2.Snapshot) -> None:
+        """All chunks of ``snapshot`` were taken: this is the state as of its index."""
+        self.applied_index = snapshot.index
+        self.time_ms = snapshot.cluster_time_ms
+        self._expiry_due_ms = 0
 
     def _once(self, outcome: Outcome, command: Command) -> Outcome:
         write_id = command.write_id
-        sequence = write_id.sequence
-        session = self._sessions.get(write_id.client_id)
-        if session is None:
-            self._sessions[write_id.client_id] = Session(sequence, outcome)
-        elif sequence > session.sequence:
-            session.sequence = sequence
-            session.outcome = outcome
-        elif sequence == session.sequence:
-            return session.outcome
-        else:
-            outcome.superseded = True
-            return outcome
+        if self._deduplicates:
+            client_id, sequence = write_id.client_id, write_id.sequence
+            sessions = self._sessions
+            session = sessions.get(client_id)
+            if session is None:
+                if len(sessions) >= self._sessions_max:
+                    sessions.popitem(last=False)
+            elif sequence == session.sequence:
+                return session.outcome
+            elif sequence < session.sequence:
+                outcome.superseded = True
+                return outcome
+            else:
+                sessions.move_to_end(client_id)
+            sessions[client_id] = Session(sequence, outcome, self.time_ms)
         if isinstance(command, storage_pb2.DeleteRequest):
             # The tombstone stays: a read must be able to say which delete it saw.
             version = storage_pb2.Version(tombstone=True, write_id=write_id)
@@ -108,6 +188,18 @@ class StateMachine:
             version = storage_pb2.Version(value=command.value, write_id=write_id)
         self._versions[command.key] = version
         return outcome
+
+    def _expire(self) -> None:
+        # The due time is only a lower bound (a session may have been used since), so a node that
+        # got its sessions from a snapshot forgets them at the same entries.
+        sessions, oldest_ms = self._sessions, self.time_ms
+        while sessions:
+            client_id, session = next(iter(sessions.items()))
+            if session.time_ms + self._timeout_ms > self.time_ms:
+                oldest_ms = session.time_ms
+                break
+            del sessions[client_id]
+        self._expiry_due_ms = oldest_ms + self._timeout_ms
 
     def _holds(self, command: storage_pb2.CompareAndSetRequest) -> bool:
         version = self._versions.get(command.key)

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from replication.v1 import storage_pb2 as replication_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14leader/v1/raft.proto\x12\tleader.v1\x1a\x1creplication/v1/storage.proto\"\x85\x02\n\x0bRaftMessage\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12.\n\x0crequest_vote\x18\x02 \x01(\x0b\x32\x16.leader.v1.RequestVoteH\x00\x12;\n\x13request_vote_result\x18\x03 \x01(\x0b\x32\x1c.leader.v1.RequestVoteResultH\x00\x12\x32\n\x0e\x61ppend_entries\x18\x04 \x01(\x0b\x32\x18.leader.v1.AppendEntriesH\x00\x12?\n\x15\x61ppend_entries_result\x18\x05 \x01(\x0b\x32\x1e.leader.v1.AppendEntriesResultH\x00\x42\x06\n\x04kind\"e\n\x0bRequestVote\x12\x15\n\rcampaign_term\x18\x01 \x01(\x04\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\x12\x16\n\x0elast_log_index\x18\x03 \x01(\x04\x12\x15\n\rlast_log_term\x18\x04 \x01(\x04\"M\n\x11RequestVoteResult\x12\x15\n\rcampaign_term\x18\x01 \x01(\x04\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"t\n\rAppendEntries\x12\x16\n\x0eprev_log_index\x18\x01 \x01(\x04\x12\x15\n\rprev_log_term\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\r\n\x05round\x18\x04 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x05 \x03(\x0c\"\x89\x01\n\x13\x41ppendEntriesResult\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0f\n\x07success\x18\x02 \x01(\x08\x12\x16\n\x0eprev_log_index\x18\x03 \x01(\x04\x12\x13\n\x0bmatch_index\x18\x04 \x01(\x04\x12\x12\n\nhint_index\x18\x05 \x01(\x04\x12\x11\n\thint_term\x18\x06 \x01(\x04\"\xbd\x01\n\x05\x45ntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12)\n\x03put\x18\x02 \x01(\x0b\x32\x1a.replication.v1.PutRequestH\x00\x12/\n\x06\x64\x65lete\x18\x03 \x01(\x0b\x32\x1d.replication.v1.DeleteRequestH\x00\x12?\n\x0f\x63ompare_and_set\x18\x04 \x01(\x0b\x32$.replication.v1.CompareAndSetRequestH\x00\x42\t\n\x07\x63ommand\"\'\n\tHardState\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0c\n\x04vote\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14leader/v1/raft.proto\x12\tleader.v1\x1a\x1creplication/v1/storage.proto\"\x95\x04\n\x0bRaftMessage\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12.\n\x0crequest_vote\x18\x02 \x01(\x0b\x32\x16.leader.v1.RequestVoteH\x00\x12;\n\x13request_vote_result\x18\x03 \x01(\x0b\x32\x1c.leader.v1.RequestVoteResultH\x00\x12\x32\n\x0e\x61ppend_entries\x18\x04 \x01(\x0b\x32\x18.leader.v1.AppendEntriesH\x00\x12?\n\x15\x61ppend_entries_result\x18\x05 \x01(\x0b\x32\x1e.leader.v1.AppendEntriesResultH\x00\x12\x36\n\x10install_snapshot\x18\x06 \x01(\x0b\x32\x1a.leader.v1.InstallSnapshotH\x00\x12\x43\n\x17install_snapshot_result\x18\x07 \x01(\x0b\x32 .leader.v1.InstallSnapshotResultH\x00\x12,\n\x0btimeout_now\x18\x08 \x01(\x0b\x32\x15.leader.v1.TimeoutNowH\x00\x12*\n\nread_index\x18\t \x01(\x0b\x32\x14.leader.v1.ReadIndexH\x00\x12\x37\n\x11read_index_result\x18\n \x01(\x0b\x32\x1a.leader.v1.ReadIndexResultH\x00\x42\x06\n\x04kind\"w\n\x0bRequestVote\x12\x15\n\rcampaign_term\x18\x01 \x01(\x04\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\x12\x16\n\x0elast_log_index\x18\x03 \x01(\x04\x12\x15\n\rlast_log_term\x18\x04 \x01(\x04\x12\x10\n\x08transfer\x18\x05 \x01(\x08\"M\n\x11RequestVoteResult\x12\x15\n\rcampaign_term\x18\x01 \x01(\x04\x12\x10\n\x08pre_vote\x18\x02 \x01(\x08\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"t\n\rAppendEntries\x12\x16\n\x0eprev_log_index\x18\x01 \x01(\x04\x12\x15\n\rprev_log_term\x18\x02 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x03 \x01(\x04\x12\r\n\x05round\x18\x04 \x01(\x04\x12\x0f\n\x07\x65ntries\x18\x05 \x03(\x0c\"\x9b\x01\n\x13\x41ppendEntriesResult\x12\r\n\x05round\x18\x01 \x01(\x04\x12\x0f\n\x07success\x18\x02 \x01(\x08\x12\x16\n\x0eprev_log_index\x18\x03 \x01(\x04\x12\x13\n\x0bmatch_index\x18\x04 \x01(\x04\x12\x12\n\nhint_index\x18\x05 \x01(\x04\x12\x11\n\thint_term\x18\x06 \x01(\x04\x12\x10\n\x08\x63lock_ns\x18\x07 \x01(\x04\"u\n\x0fInstallSnapshot\x12%\n\x08snapshot\x18\x01 \x01(\x0b\x32\x13.leader.v1.Snapshot\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\x11\n\x04\x64\x61ta\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_data\"~\n\x15InstallSnapshotResult\x12\r\n\x05index\x18\x01 \x01(\x04\x12\r\n\x05round\x18\x02 \x01(\x04\x12\x10\n\x08position\x18\x03 \x01(\x04\x12\x10\n\x08received\x18\x04 \x01(\x04\x12\x11\n\theartbeat\x18\x05 \x01(\x08\x12\x10\n\x08\x63lock_ns\x18\x06 \x01(\x04\"\x0c\n\nTimeoutNow\"\x1b\n\tReadIndex\x12\x0e\n\x06number\x18\x01 \x01(\x04\"0\n\x0fReadIndexResult\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\r\n\x05index\x18\x02 \x01(\x04\"\x89\x02\n\x05\x45ntry\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12)\n\x03put\x18\x02 \x01(\x0b\x32\x1a.replication.v1.PutRequestH\x00\x12/\n\x06\x64\x65lete\x18\x03 \x01(\x0b\x32\x1d.replication.v1.DeleteRequestH\x00\x12?\n\x0f\x63ompare_and_set\x18\x04 \x01(\x0b\x32$.replication.v1.CompareAndSetRequestH\x00\x12\x31\n\rconfiguration\x18\x05 \x01(\x0b\x32\x18.leader.v1.ConfigurationH\x00\x12\x17\n\x0f\x63luster_time_ms\x18\x06 \x01(\x04\x42\t\n\x07\x63ommand\"C\n\rConfiguration\x12\x0e\n\x06voters\x18\x01 \x03(\t\x12\x10\n\x08outgoing\x18\x02 \x03(\t\x12\x10\n\x08learners\x18\x03 \x03(\t\"\'\n\tHardState\x12\x0c\n\x04term\x18\x01 \x01(\x04\x12\x0c\n\x04vote\x18\x02 \x01(\t\"\'\n\x08LogStart\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\"\xa2\x01\n\x08Snapshot\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12/\n\rconfiguration\x18\x03 \x01(\x0b\x32\x18.leader.v1.Configuration\x12\x17\n\x0f\x63luster_time_ms\x18\x04 \x01(\x04\x12\x0e\n\x06\x63hunks\x18\x05 \x01(\x04\x12\r\n\x05\x62ytes\x18\x06 \x01(\x04\x12\x10\n\x08\x63hecksum\x18\x07 \x01(\r\"`\n\rSnapshotChunk\x12#\n\x04keys\x18\x01 \x03(\x0b\x32\x15.leader.v1.KeyVersion\x12*\n\x08sessions\x18\x02 \x03(\x0b\x32\x18.leader.v1.ClientSession\"C\n\nKeyVersion\x12\x0b\n\x03key\x18\x01 \x01(\t\x12(\n\x07version\x18\x02 \x01(\x0b\x32\x17.replication.v1.Version\"|\n\rClientSession\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0c\n\x04term\x18\x03 \x01(\x04\x12\r\n\x05index\x18\x04 \x01(\x04\x12\x10\n\x08\x63onflict\x18\x05 \x01(\x08\x12\x17\n\x0f\x63luster_time_ms\x18\x06 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,17 +33,39 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'leader.v1.raft_pb2', _globa
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RAFTMESSAGE']._serialized_start=66
-  _globals['_RAFTMESSAGE']._serialized_end=327
-  _globals['_REQUESTVOTE']._serialized_start=329
-  _globals['_REQUESTVOTE']._serialized_end=430
-  _globals['_REQUESTVOTERESULT']._serialized_start=432
-  _globals['_REQUESTVOTERESULT']._serialized_end=509
-  _globals['_APPENDENTRIES']._serialized_start=511
-  _globals['_APPENDENTRIES']._serialized_end=627
-  _globals['_APPENDENTRIESRESULT']._serialized_start=630
-  _globals['_APPENDENTRIESRESULT']._serialized_end=767
-  _globals['_ENTRY']._serialized_start=770
-  _globals['_ENTRY']._serialized_end=959
-  _globals['_HARDSTATE']._serialized_start=961
-  _globals['_HARDSTATE']._serialized_end=1000
+  _globals['_RAFTMESSAGE']._serialized_end=599
+  _globals['_REQUESTVOTE']._serialized_start=601
+  _globals['_REQUESTVOTE']._serialized_end=720
+  _globals['_REQUESTVOTERESULT']._serialized_start=722
+  _globals['_REQUESTVOTERESULT']._serialized_end=799
+  _globals['_APPENDENTRIES']._serialized_start=801
+  _globals['_APPENDENTRIES']._serialized_end=917
+  _globals['_APPENDENTRIESRESULT']._serialized_start=920
+  _globals['_APPENDENTRIESRESULT']._serialized_end=1075
+  _globals['_INSTALLSNAPSHOT']._serialized_start=1077
+  _globals['_INSTALLSNAPSHOT']._serialized_end=1194
+  _globals['_INSTALLSNAPSHOTRESULT']._serialized_start=1196
+  _globals['_INSTALLSNAPSHOTRESULT']._serialized_end=1322
+  _globals['_TIMEOUTNOW']._serialized_start=1324
+  _globals['_TIMEOUTNOW']._serialized_end=1336
+  _globals['_READINDEX']._serialized_start=1338
+  _globals['_READINDEX']._serialized_end=1365
+  _globals['_READINDEXRESULT']._serialized_start=1367
+  _globals['_READINDEXRESULT']._serialized_end=1415
+  _globals['_ENTRY']._serialized_start=1418
+  _globals['_ENTRY']._serialized_end=1683
+  _globals['_CONFIGURATION']._serialized_start=1685
+  _globals['_CONFIGURATION']._serialized_end=1752
+  _globals['_HARDSTATE']._serialized_start=1754
+  _globals['_HARDSTATE']._serialized_end=1793
+  _globals['_LOGSTART']._serialized_start=1795
+  _globals['_LOGSTART']._serialized_end=1834
+  _globals['_SNAPSHOT']._serialized_start=1837
+  _globals['_SNAPSHOT']._serialized_end=1999
+  _globals['_SNAPSHOTCHUNK']._serialized_start=2001
+  _globals['_SNAPSHOTCHUNK']._serialized_end=2097
+  _globals['_KEYVERSION']._serialized_start=2099
+  _globals['_KEYVERSION']._serialized_end=2166
+  _globals['_CLIENTSESSION']._serialized_start=2168
+  _globals['_CLIENTSESSION']._serialized_end=2292
 # @@protoc_insertion_point(module_scope)

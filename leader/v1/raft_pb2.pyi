@@ -23,10 +23,6 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RaftMessage(_message.Message):
-    """Numbers 6 to 15 are free for InstallSnapshot (§5), TimeoutNow (§3.10) and ReadIndex from a
-    follower (§6.4).
-    """
-
     DESCRIPTOR: _descriptor.Descriptor
 
     TERM_FIELD_NUMBER: _builtins.int
@@ -34,6 +30,11 @@ class RaftMessage(_message.Message):
     REQUEST_VOTE_RESULT_FIELD_NUMBER: _builtins.int
     APPEND_ENTRIES_FIELD_NUMBER: _builtins.int
     APPEND_ENTRIES_RESULT_FIELD_NUMBER: _builtins.int
+    INSTALL_SNAPSHOT_FIELD_NUMBER: _builtins.int
+    INSTALL_SNAPSHOT_RESULT_FIELD_NUMBER: _builtins.int
+    TIMEOUT_NOW_FIELD_NUMBER: _builtins.int
+    READ_INDEX_FIELD_NUMBER: _builtins.int
+    READ_INDEX_RESULT_FIELD_NUMBER: _builtins.int
     term: _builtins.int
     """the sender's current term, in every message, pre-votes included"""
     @_builtins.property
@@ -44,6 +45,16 @@ class RaftMessage(_message.Message):
     def append_entries(self) -> Global___AppendEntries: ...
     @_builtins.property
     def append_entries_result(self) -> Global___AppendEntriesResult: ...
+    @_builtins.property
+    def install_snapshot(self) -> Global___InstallSnapshot: ...
+    @_builtins.property
+    def install_snapshot_result(self) -> Global___InstallSnapshotResult: ...
+    @_builtins.property
+    def timeout_now(self) -> Global___TimeoutNow: ...
+    @_builtins.property
+    def read_index(self) -> Global___ReadIndex: ...
+    @_builtins.property
+    def read_index_result(self) -> Global___ReadIndexResult: ...
     def __init__(
         self,
         *,
@@ -52,12 +63,17 @@ class RaftMessage(_message.Message):
         request_vote_result: Global___RequestVoteResult | None = ...,
         append_entries: Global___AppendEntries | None = ...,
         append_entries_result: Global___AppendEntriesResult | None = ...,
+        install_snapshot: Global___InstallSnapshot | None = ...,
+        install_snapshot_result: Global___InstallSnapshotResult | None = ...,
+        timeout_now: Global___TimeoutNow | None = ...,
+        read_index: Global___ReadIndex | None = ...,
+        read_index_result: Global___ReadIndexResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_entries_result", b"append_entries_result", "kind", b"kind", "request_vote", b"request_vote", "request_vote_result", b"request_vote_result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_entries_result", b"append_entries_result", "install_snapshot", b"install_snapshot", "install_snapshot_result", b"install_snapshot_result", "kind", b"kind", "read_index", b"read_index", "read_index_result", b"read_index_result", "request_vote", b"request_vote", "request_vote_result", b"request_vote_result", "timeout_now", b"timeout_now"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_entries_result", b"append_entries_result", "kind", b"kind", "request_vote", b"request_vote", "request_vote_result", b"request_vote_result", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_entries", b"append_entries", "append_entries_result", b"append_entries_result", "install_snapshot", b"install_snapshot", "install_snapshot_result", b"install_snapshot_result", "kind", b"kind", "read_index", b"read_index", "read_index_result", b"read_index_result", "request_vote", b"request_vote", "request_vote_result", b"request_vote_result", "term", b"term", "timeout_now", b"timeout_now"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["request_vote", "request_vote_result", "append_entries", "append_entries_result"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["request_vote", "request_vote_result", "append_entries", "append_entries_result", "install_snapshot", "install_snapshot_result", "timeout_now", "read_index", "read_index_result"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -73,11 +89,14 @@ class RequestVote(_message.Message):
     PRE_VOTE_FIELD_NUMBER: _builtins.int
     LAST_LOG_INDEX_FIELD_NUMBER: _builtins.int
     LAST_LOG_TERM_FIELD_NUMBER: _builtins.int
+    TRANSFER_FIELD_NUMBER: _builtins.int
     campaign_term: _builtins.int
     """pre-vote: the sender's term + 1, which it has not entered yet"""
     pre_vote: _builtins.bool
     last_log_index: _builtins.int
     last_log_term: _builtins.int
+    transfer: _builtins.bool
+    """the leader has asked for this election: its word does not forbid it (§4.2.3)"""
     def __init__(
         self,
         *,
@@ -85,10 +104,11 @@ class RequestVote(_message.Message):
         pre_vote: _builtins.bool = ...,
         last_log_index: _builtins.int = ...,
         last_log_term: _builtins.int = ...,
+        transfer: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_term", b"campaign_term", "last_log_index", b"last_log_index", "last_log_term", b"last_log_term", "pre_vote", b"pre_vote"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["campaign_term", b"campaign_term", "last_log_index", b"last_log_index", "last_log_term", b"last_log_term", "pre_vote", b"pre_vote", "transfer", b"transfer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,6 +189,7 @@ class AppendEntriesResult(_message.Message):
     MATCH_INDEX_FIELD_NUMBER: _builtins.int
     HINT_INDEX_FIELD_NUMBER: _builtins.int
     HINT_TERM_FIELD_NUMBER: _builtins.int
+    CLOCK_NS_FIELD_NUMBER: _builtins.int
     round: _builtins.int
     """as in the request"""
     success: _builtins.bool
@@ -181,6 +202,8 @@ class AppendEntriesResult(_message.Message):
     prev_log_index whose term is not above prev_log_term.
     """
     hint_term: _builtins.int
+    clock_ns: _builtins.int
+    """the follower's monotonic clock: shows how fast it runs (§6.4.1)"""
     def __init__(
         self,
         *,
@@ -190,20 +213,160 @@ class AppendEntriesResult(_message.Message):
         match_index: _builtins.int = ...,
         hint_index: _builtins.int = ...,
         hint_term: _builtins.int = ...,
+        clock_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["hint_index", b"hint_index", "hint_term", b"hint_term", "match_index", b"match_index", "prev_log_index", b"prev_log_index", "round", b"round", "success", b"success"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_ns", b"clock_ns", "hint_index", b"hint_index", "hint_term", b"hint_term", "match_index", b"match_index", "prev_log_index", b"prev_log_index", "round", b"round", "success", b"success"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AppendEntriesResult: _TypeAlias = AppendEntriesResult  # noqa: Y015
 
 @_typing.final
-class Entry(_message.Message):
-    """One entry of the log, on the wire and in the store's space "log" under its index. Numbers 5 to 15
-    are free for configurations (§4) and sessions (§6.3).
+class InstallSnapshot(_message.Message):
+    """Brings a follower that lacks what the leader's log has no more, chunk by chunk (§5). Without
+    `data` it is a heartbeat.
     """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SNAPSHOT_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    """as in AppendEntries"""
+    position: _builtins.int
+    """chunks that the follower has with this one, if it has all before"""
+    data: _builtins.bytes
+    """chunk number position - 1"""
+    @_builtins.property
+    def snapshot(self) -> Global___Snapshot: ...
+    def __init__(
+        self,
+        *,
+        snapshot: Global___Snapshot | None = ...,
+        round: _builtins.int = ...,
+        position: _builtins.int = ...,
+        data: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "data", b"data", "snapshot", b"snapshot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_data", b"_data", "data", b"data", "position", b"position", "round", b"round", "snapshot", b"snapshot"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__data: _TypeAlias = _typing.Literal["data"]  # noqa: Y015
+    _WhichOneofArgType__data: _TypeAlias = _typing.Literal["_data", b"_data"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__data) -> _WhichOneofReturnType__data | None: ...
+
+Global___InstallSnapshot: _TypeAlias = InstallSnapshot  # noqa: Y015
+
+@_typing.final
+class InstallSnapshotResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    ROUND_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    CLOCK_NS_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """of the snapshot"""
+    round: _builtins.int
+    """as in the request"""
+    position: _builtins.int
+    """as in the request"""
+    received: _builtins.int
+    """chunks that are durable here, without a gap; all of them: installed"""
+    heartbeat: _builtins.bool
+    """answers a request without data"""
+    clock_ns: _builtins.int
+    """as in AppendEntriesResult"""
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        round: _builtins.int = ...,
+        position: _builtins.int = ...,
+        received: _builtins.int = ...,
+        heartbeat: _builtins.bool = ...,
+        clock_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clock_ns", b"clock_ns", "heartbeat", b"heartbeat", "index", b"index", "position", b"position", "received", b"received", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InstallSnapshotResult: _TypeAlias = InstallSnapshotResult  # noqa: Y015
+
+@_typing.final
+class TimeoutNow(_message.Message):
+    """The leader asks its successor to stand for election at once (§3.10)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeoutNow: _TypeAlias = TimeoutNow  # noqa: Y015
+
+@_typing.final
+class ReadIndex(_message.Message):
+    """A follower asks at which index it may answer reads (§6.4)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """chosen by the follower, never twice"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadIndex: _TypeAlias = ReadIndex  # noqa: Y015
+
+@_typing.final
+class ReadIndexResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """as in the request"""
+    index: _builtins.int
+    """the leader's commit index, confirmed after the question came in"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadIndexResult: _TypeAlias = ReadIndexResult  # noqa: Y015
+
+@_typing.final
+class Entry(_message.Message):
+    """One entry of the log, on the wire and in the store's space "log" under its index."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -211,13 +374,21 @@ class Entry(_message.Message):
     PUT_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
     COMPARE_AND_SET_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    CLUSTER_TIME_MS_FIELD_NUMBER: _builtins.int
     term: _builtins.int
+    cluster_time_ms: _builtins.int
+    """Milliseconds that leaders have led this cluster, by their clocks: never falls along a log.
+    Sessions expire by it, on every node at the same entry (§6.3).
+    """
     @_builtins.property
     def put(self) -> _storage_pb2.PutRequest: ...
     @_builtins.property
     def delete(self) -> _storage_pb2.DeleteRequest: ...
     @_builtins.property
     def compare_and_set(self) -> _storage_pb2.CompareAndSetRequest: ...
+    @_builtins.property
+    def configuration(self) -> Global___Configuration: ...
     def __init__(
         self,
         *,
@@ -225,16 +396,52 @@ class Entry(_message.Message):
         put: _storage_pb2.PutRequest | None = ...,
         delete: _storage_pb2.DeleteRequest | None = ...,
         compare_and_set: _storage_pb2.CompareAndSetRequest | None = ...,
+        configuration: Global___Configuration | None = ...,
+        cluster_time_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "compare_and_set", b"compare_and_set", "delete", b"delete", "put", b"put"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "compare_and_set", b"compare_and_set", "configuration", b"configuration", "delete", b"delete", "put", b"put"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "compare_and_set", b"compare_and_set", "delete", b"delete", "put", b"put", "term", b"term"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_time_ms", b"cluster_time_ms", "command", b"command", "compare_and_set", b"compare_and_set", "configuration", b"configuration", "delete", b"delete", "put", b"put", "term", b"term"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["put", "delete", "compare_and_set"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["put", "delete", "compare_and_set", "configuration"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015
+
+@_typing.final
+class Configuration(_message.Message):
+    """Who is in the cluster (§4). In force on a node from the moment the entry is in its log."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOTERS_FIELD_NUMBER: _builtins.int
+    OUTGOING_FIELD_NUMBER: _builtins.int
+    LEARNERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def voters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def outgoing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """joint consensus (§4.3): the voters before; empty: not joint"""
+
+    @_builtins.property
+    def learners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """replicas without a vote"""
+
+    def __init__(
+        self,
+        *,
+        voters: _abc.Iterable[_builtins.str] | None = ...,
+        outgoing: _abc.Iterable[_builtins.str] | None = ...,
+        learners: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["learners", b"learners", "outgoing", b"outgoing", "voters", b"voters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Configuration: _TypeAlias = Configuration  # noqa: Y015
 
 @_typing.final
 class HardState(_message.Message):
@@ -260,3 +467,161 @@ class HardState(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HardState: _TypeAlias = HardState  # noqa: Y015
+
+@_typing.final
+class LogStart(_message.Message):
+    """The store's space "meta", key "log_start": the entry in front of the first that is kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    term: _builtins.int
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        term: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogStart: _TypeAlias = LogStart  # noqa: Y015
+
+@_typing.final
+class Snapshot(_message.Message):
+    """A snapshot (§5), in the space "meta": key "snapshot" the complete one, key "incoming" the one that
+    is being received. Its chunks are in the space "snapshot", under index (8 bytes) and number (4).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_FIELD_NUMBER: _builtins.int
+    CLUSTER_TIME_MS_FIELD_NUMBER: _builtins.int
+    CHUNKS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    CHECKSUM_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """of the last entry that it stands for"""
+    term: _builtins.int
+    """of that entry"""
+    cluster_time_ms: _builtins.int
+    """as of that entry"""
+    chunks: _builtins.int
+    bytes: _builtins.int
+    checksum: _builtins.int
+    """CRC-32 over all chunks: two snapshots of one index may differ in order"""
+    @_builtins.property
+    def configuration(self) -> Global___Configuration:
+        """as of that entry"""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        term: _builtins.int = ...,
+        configuration: Global___Configuration | None = ...,
+        cluster_time_ms: _builtins.int = ...,
+        chunks: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        checksum: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["configuration", b"configuration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "checksum", b"checksum", "chunks", b"chunks", "cluster_time_ms", b"cluster_time_ms", "configuration", b"configuration", "index", b"index", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Snapshot: _TypeAlias = Snapshot  # noqa: Y015
+
+@_typing.final
+class SnapshotChunk(_message.Message):
+    """A part of the state machine. Sessions come in the order of their last write."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    SESSIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyVersion]: ...
+    @_builtins.property
+    def sessions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClientSession]: ...
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[Global___KeyVersion] | None = ...,
+        sessions: _abc.Iterable[Global___ClientSession] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "sessions", b"sessions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotChunk: _TypeAlias = SnapshotChunk  # noqa: Y015
+
+@_typing.final
+class KeyVersion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def version(self) -> _storage_pb2.Version: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        version: _storage_pb2.Version | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyVersion: _TypeAlias = KeyVersion  # noqa: Y015
+
+@_typing.final
+class ClientSession(_message.Message):
+    """The last write of one client and what came of it (§6.3)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_ID_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    CONFLICT_FIELD_NUMBER: _builtins.int
+    CLUSTER_TIME_MS_FIELD_NUMBER: _builtins.int
+    client_id: _builtins.str
+    sequence: _builtins.int
+    term: _builtins.int
+    index: _builtins.int
+    conflict: _builtins.bool
+    cluster_time_ms: _builtins.int
+    """of that write"""
+    def __init__(
+        self,
+        *,
+        client_id: _builtins.str = ...,
+        sequence: _builtins.int = ...,
+        term: _builtins.int = ...,
+        index: _builtins.int = ...,
+        conflict: _builtins.bool = ...,
+        cluster_time_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "cluster_time_ms", b"cluster_time_ms", "conflict", b"conflict", "index", b"index", "sequence", b"sequence", "term", b"term"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClientSession: _TypeAlias = ClientSession  # noqa: Y015

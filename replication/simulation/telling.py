@@ -57,6 +57,19 @@ def _event_words(event: NodeEvent) -> str | None:
         case "log_truncated":
             dropped = ", ".join(fields["write_ids"]) or "no writes"
             return f"drops its log from index {fields['from_index']} on ({dropped})"
+        case "snapshot_taken":
+            return f"has a snapshot at index {fields['index']} ({fields['bytes']} bytes)"
+        case "snapshot_installed":
+            size = fields["bytes"]
+            return f"installs a snapshot of {fields['sender']} at {fields['index']} ({size} bytes)"
+        case "configuration_changed" if not fields["committed"]:
+            members = ", ".join((*fields["voters"], *fields["learners"]))
+            return f"goes by the configuration at index {fields['index']} ({members})"
+        case "leadership_transfer":
+            done = "gives up handing" if fields["given_up"] else "hands"
+            return f"{done} its leadership of term {fields['term']} over to {fields['to']}"
+        case "lease_changed" if not fields["held"]:
+            return f"holds no lease any more in term {fields['term']}: {fields['reason']}"
         case "siblings_created":
             writes = ", ".join(version["write_id"] for version in fields["versions"])
             return f"keeps siblings of {fields['key']}: {writes}"

@@ -104,6 +104,12 @@ class Event(_message.Message):
     DELETE_UNDONE_FIELD_NUMBER: _builtins.int
     SUSPICION_RAISED_FIELD_NUMBER: _builtins.int
     SUSPICION_REFUTED_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_TAKEN_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_SENT_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_INSTALLED_FIELD_NUMBER: _builtins.int
+    LEASE_CHANGED_FIELD_NUMBER: _builtins.int
+    LEADERSHIP_TRANSFER_FIELD_NUMBER: _builtins.int
+    CONFIGURATION_CHANGED_FIELD_NUMBER: _builtins.int
     monotonic_ns: _builtins.int
     """of the node's clock; on one machine all nodes share it"""
     node: _builtins.str
@@ -159,6 +165,18 @@ class Event(_message.Message):
     def suspicion_raised(self) -> Global___SuspicionRaised: ...
     @_builtins.property
     def suspicion_refuted(self) -> Global___SuspicionRefuted: ...
+    @_builtins.property
+    def snapshot_taken(self) -> Global___SnapshotTaken: ...
+    @_builtins.property
+    def snapshot_sent(self) -> Global___SnapshotSent: ...
+    @_builtins.property
+    def snapshot_installed(self) -> Global___SnapshotInstalled: ...
+    @_builtins.property
+    def lease_changed(self) -> Global___LeaseChanged: ...
+    @_builtins.property
+    def leadership_transfer(self) -> Global___LeadershipTransfer: ...
+    @_builtins.property
+    def configuration_changed(self) -> Global___ConfigurationChanged: ...
     def __init__(
         self,
         *,
@@ -190,12 +208,18 @@ class Event(_message.Message):
         delete_undone: Global___DeleteUndone | None = ...,
         suspicion_raised: Global___SuspicionRaised | None = ...,
         suspicion_refuted: Global___SuspicionRefuted | None = ...,
+        snapshot_taken: Global___SnapshotTaken | None = ...,
+        snapshot_sent: Global___SnapshotSent | None = ...,
+        snapshot_installed: Global___SnapshotInstalled | None = ...,
+        lease_changed: Global___LeaseChanged | None = ...,
+        leadership_transfer: Global___LeadershipTransfer | None = ...,
+        configuration_changed: Global___ConfigurationChanged | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted", "snapshot_taken", "snapshot_sent", "snapshot_installed", "lease_changed", "leadership_transfer", "configuration_changed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -389,6 +413,195 @@ class LostWrite(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___LostWrite: _TypeAlias = LostWrite  # noqa: Y015
+
+@_typing.final
+class SnapshotTaken(_message.Message):
+    """A node has put its state into a snapshot and dropped the log that the snapshot stands for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    DURATION_NS_FIELD_NUMBER: _builtins.int
+    ENTRIES_DROPPED_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    bytes: _builtins.int
+    duration_ns: _builtins.int
+    entries_dropped: _builtins.int
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        duration_ns: _builtins.int = ...,
+        entries_dropped: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "duration_ns", b"duration_ns", "entries_dropped", b"entries_dropped", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotTaken: _TypeAlias = SnapshotTaken  # noqa: Y015
+
+@_typing.final
+class SnapshotSent(_message.Message):
+    """A leader has brought a follower to `index` by a snapshot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TO_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    DURATION_NS_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    index: _builtins.int
+    bytes: _builtins.int
+    """that went out, repetitions included"""
+    duration_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+        index: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        duration_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "duration_ns", b"duration_ns", "index", b"index", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotSent: _TypeAlias = SnapshotSent  # noqa: Y015
+
+@_typing.final
+class SnapshotInstalled(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENDER_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    DURATION_NS_FIELD_NUMBER: _builtins.int
+    sender: _builtins.str
+    index: _builtins.int
+    bytes: _builtins.int
+    duration_ns: _builtins.int
+    """since the first chunk that this life of the node has seen"""
+    def __init__(
+        self,
+        *,
+        sender: _builtins.str = ...,
+        index: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        duration_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "duration_ns", b"duration_ns", "index", b"index", "sender", b"sender"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SnapshotInstalled: _TypeAlias = SnapshotInstalled  # noqa: Y015
+
+@_typing.final
+class LeaseChanged(_message.Message):
+    """A leader may answer reads by its clock alone from now on, or no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HELD_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    UNTIL_NS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    held: _builtins.bool
+    term: _builtins.int
+    until_ns: _builtins.int
+    """On the leader's monotonic clock. Held: the end if it is not renewed. Lost: when it ended, which
+    may be before the leader came to notice.
+    """
+    reason: _builtins.str
+    """why it was lost"""
+    def __init__(
+        self,
+        *,
+        held: _builtins.bool = ...,
+        term: _builtins.int = ...,
+        until_ns: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "reason", b"reason", "term", b"term", "until_ns", b"until_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeaseChanged: _TypeAlias = LeaseChanged  # noqa: Y015
+
+@_typing.final
+class LeadershipTransfer(_message.Message):
+    """A leader hands over: begun, or given up because the successor did not take over in time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TO_FIELD_NUMBER: _builtins.int
+    TERM_FIELD_NUMBER: _builtins.int
+    GIVEN_UP_FIELD_NUMBER: _builtins.int
+    to: _builtins.str
+    term: _builtins.int
+    given_up: _builtins.bool
+    def __init__(
+        self,
+        *,
+        to: _builtins.str = ...,
+        term: _builtins.int = ...,
+        given_up: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["given_up", b"given_up", "term", b"term", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeadershipTransfer: _TypeAlias = LeadershipTransfer  # noqa: Y015
+
+@_typing.final
+class ConfigurationChanged(_message.Message):
+    """A node goes by another configuration, or knows that the one it goes by is committed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    VOTERS_FIELD_NUMBER: _builtins.int
+    OUTGOING_FIELD_NUMBER: _builtins.int
+    LEARNERS_FIELD_NUMBER: _builtins.int
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    committed: _builtins.bool
+    @_builtins.property
+    def voters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def outgoing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """joint consensus: the voters before"""
+
+    @_builtins.property
+    def learners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        voters: _abc.Iterable[_builtins.str] | None = ...,
+        outgoing: _abc.Iterable[_builtins.str] | None = ...,
+        learners: _abc.Iterable[_builtins.str] | None = ...,
+        committed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "index", b"index", "learners", b"learners", "outgoing", b"outgoing", "voters", b"voters"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConfigurationChanged: _TypeAlias = ConfigurationChanged  # noqa: Y015
 
 @_typing.final
 class PeerSuspected(_message.Message):

@@ -56,6 +56,11 @@ class MemoryDisk:
     def scan(self, space: str) -> Iterator[tuple[bytes, bytes]]:
         yield from sorted(self.spaces.get(space, {}).items())
 
+    @property
+    def snapshot_index(self) -> int:
+        """Return the index of the valid snapshot, 0 if there is none."""
+        return raft_pb2.Snapshot.FromString(self.get("meta", b"snapshot") or b"").index
+
     def entry(self, index: int) -> bytes | None:
         """Return the log entry at ``index``."""
         return self.get("log", index.to_bytes(8, "big"))
@@ -270,6 +275,10 @@ class Cluster:
 
     def log(self, node: NodeId) -> list[bytes]:
         return [data for _, data in self.disks[node].scan("log")]
+
+    def get_all(self, node: NodeId) -> dict[str, storage_pb2.Version]:
+        """Return what ``node`` has applied."""
+        return dict(self.cores[node].replica.machine.items())
 
     def events_of(self, kind: str, node: NodeId | None = None) -> list[event_pb2.Event]:
         return [

@@ -69,6 +69,8 @@ class Seen:
     last_index: int = 0
     last_term: int = 0
     commit_index: int = 0
+    noted_index: int = 0
+    noted: list[tuple[int, list[bytes], int]] = field(default_factory=list)  # not concluded yet
     leader_of: int = 0
 
 
@@ -92,7 +94,7 @@ class Model:
     def apply(self, index: int, data: bytes) -> None:
         entry = raft_pb2.Entry.FromString(data)
         kind = entry.WhichOneof("command")
-        if kind is None:
+        if kind is None or kind == "configuration":
             return
         body = getattr(entry, kind)
         write_id = (body.write_id.client_id, body.write_id.sequence)
@@ -129,6 +131,10 @@ class Judge:
         return rng.choice(written) if written else None
 
     def restarted(self, node: NodeId) -> None:
+        """A node starts again; a snapshot that it wrote last concludes what it stands for."""
+        snapshot_index = self._disks[node].snapshot_index
+        for first, entries, term in list(self._seen[node].noted):
+            self.concluded(node, first, entries[: max(0, snapshot_index - first + 1)], term)
         self._seen[node] = Seen()
 
     def look(self, node: NodeId, core: RaftCore) -> bool:
@@ -146,19 +152,32 @@ class Judge:
             return True
         return False
 
-    def concluded(self, node: NodeId, core: RaftCore, commit_index: int, term: int) -> None:
+    def entries(self, node: NodeId, core: RaftCore) -> tuple[int, list[bytes]]:
+        """Return the index of the first entry that a node committed since, and all of them.
+
+        To be asked at once: a log may be compacted before what was concluded leaves the node.
+        """
+        replica, seen = core.replica, self._seen[node]
+        first = max(seen.noted_index, replica.log.start_index) + 1
+        seen.noted_index = replica.commit_index
+        entries = [replica.log.data_at(i) for i in range(first, replica.commit_index + 1)]
+        seen.noted.append((first, entries, replica.term))
+        return first, entries
+
+    def concluded(self, node: NodeId, first_index: int, entries: list[bytes], term: int) -> None:
         """Check what a node held committed in ``term``, once all before it is durable there."""
         seen = self._seen[node]
-        for index in range(seen.commit_index + 1, commit_index + 1):
-            data = core.replica.log.data_at(index)
+        if seen.noted:
+            del seen.noted[0]
+        for index, data in enumerate(entries, first_index):
             first = self.committed.setdefault(index, data)
             self._committed_by[index] = min(term, self._committed_by.get(index, term))
             self._require(data == first, f"State Machine Safety: {node} differs at {index}")
-        seen.commit_index = max(seen.commit_index, commit_index)
+        seen.commit_index = max(seen.commit_index, first_index + len(entries) - 1)
 
     def _check_log_matching(self, node: NodeId, core: RaftCore, from_index: int) -> None:
         log = core.replica.log
-        for index in range(from_index + 1, log.last_index + 1):
+        for index in range(max(from_index, log.start_index) + 1, log.last_index + 1):
             here = (log.data_at(index), log.term_at(index - 1))
             known = self._entries.setdefault((index, log.term_at(index)), here)
             self._require(known == here, f"Log Matching: {node} differs at {index}")
@@ -171,6 +190,7 @@ class Judge:
             self._require(
                 # A node may be late to learn that it had won an older term: that harms nobody.
                 replica.term <= self._committed_by[index]
+                or index <= replica.log.start_index  # its snapshot is compared in the end
                 or (index <= replica.log.last_index and replica.log.data_at(index) == data),
                 f"Leader Completeness: {node} leads {replica.term} without {index}",
             )
@@ -182,6 +202,9 @@ class Judge:
         index = result.served.log_index
         holders = 0
         for disk in self._disks.values():
+            if disk.snapshot_index >= index:
+                holders += 1
+                continue
             entry = raft_pb2.Entry.FromString(disk.entry(index) or b"")
             kind = entry.WhichOneof("command")
             if kind is not None:
@@ -194,7 +217,9 @@ class Judge:
     def conclude(self, cores: Mapping[NodeId, RaftCore], healed_ns: int, end_ns: int) -> None:
         """Check the whole run: progress after healing, equal replicas, what clients were told."""
         for node, core in cores.items():
-            self.concluded(node, core, core.replica.commit_index, core.replica.term)
+            self.entries(node, core)
+            for first, entries, term in list(self._seen[node].noted):
+                self.concluded(node, first, entries, term)
         self._check_progress(cores, healed_ns, end_ns)
         model = Model()
         for index in sorted(self.committed):

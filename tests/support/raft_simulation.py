@@ -144,11 +144,12 @@ class Simulation:
 
     def _perform(self, node: Node, effects: list[Effect]) -> None:
         core, life = node.core, node.life
-        commit_index, term = core.replica.commit_index, core.replica.term
+        term = core.replica.term
         node.outbox.extend(effects)
         if effects:
+            first, entries = self.judge.entries(node.name, core)
             # What a core concludes counts from the moment at which others could learn of it.
-            node.outbox.append(lambda: self.judge.concluded(node.name, core, commit_index, term))
+            node.outbox.append(lambda: self.judge.concluded(node.name, first, entries, term))
         self._drain(node)
         if self.judge.look(node.name, core):
             self._haunt(node)

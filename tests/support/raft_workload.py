@@ -72,6 +72,9 @@ class Options:
             append_entries_max=rng.choice((1, 2, 1024)),
             append_bytes_max=rng.choice((64, 1024 * 1024)),
             inflight_appends_max=rng.choice((1, 2, 16)),
+            snapshot_entries=rng.choice((5, 20, 60, 10_000)),
+            snapshot_chunk_bytes=rng.choice((32, 256, 65_536)),
+            snapshot_trailing_entries=rng.choice((0, 0, 3, 20)),
         )
         return cls(
             size=rng.choice((1, 2, 3, 3, 3, 4, 5, 5)),

@@ -32,7 +32,7 @@ def test_defaults_fit_every_cluster_from_three_nodes() -> None:
         (replace(DEFAULT, r=4), 5, "r is 4, expected 1 to n = 3"),
         (replace(DEFAULT, w=0), 5, "w is 0, expected 1 to n = 3"),
         (replace(DEFAULT, partitions=4), 5, "partitions is 4, expected 5, the number of members,"),
-        (unchecked(versions="hlc"), 5, "versions is 'hlc', expected one of dvv, lww"),
+        (unchecked(versions="vv"), 5, "versions is 'vv', expected one of dvv, version_vector, lww"),
         (unchecked(read_repair="on"), 5, "read_repair is 'on', expected one of off, async"),
         (replace(DEFAULT, read_timeout_ns=0), 5, "read_timeout is 0 ns, expected at least 1 ms"),
         (replace(DEFAULT, suspect_after_ns=MS), 5, "suspect_after is 1000000 ns, expected at"),

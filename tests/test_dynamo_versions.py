@@ -51,12 +51,13 @@ class Key:
             dot=storage_pb2.Dot(actor=replica, counter=held.vector.top(replica) + 1),
             timestamp_ns=timestamp_ns,
         )
-        write = single_write(version, self.context[client])
+        write, seen = self.rules.accept(held, version, self.context[client])
         self.history[name] = self.read[client] | {name}
         self.held[replica] = self.rules.merge(held, write)
         self.known[replica] |= self.history[name]
-        self.context[client] = write.vector
-        self.read[client] = self.history[name]
+        self.context[client] = seen
+        if seen.covers(version.dot.actor, version.dot.counter):
+            self.read[client] = self.history[name]
 
     def get(self, client: str, replica: str) -> None:
         self.context[client] = self.held[replica].seen
@@ -113,7 +114,51 @@ def test_siblings_are_exactly_the_concurrent_writes(
         assert key.siblings(replica) == key.concurrent(replica)
 
 
-@given(ACTIONS, st.sampled_from(Versions))
+@given(ACTIONS)
+def test_plain_version_vectors_keep_the_concurrent_writes_and_more(
+    actions: list[tuple[str, str, str, str, int]],
+) -> None:
+    key = play(actions, Versions.VERSION_VECTOR)
+    for replica in REPLICAS:
+        assert key.siblings(replica) >= key.concurrent(replica)
+        assert not key.held[replica].vector.holes
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [(Versions.VERSION_VECTOR, 100), (Versions.DVV, 2), (Versions.LWW, 1)]
+)
+def test_two_writers_who_take_turns(kind: Versions, most: int) -> None:
+    """Each with the context of its own last reply: plain server vectors explode."""
+    key = Key(kind)
+    counts = []
+    for turn in range(100):
+        key.write("ab"[turn % 2], "p", timestamp_ns=turn + 1)
+        counts.append(len(key.siblings("p")))
+    assert max(counts) == most
+
+
+def test_plain_version_vectors_are_cured_by_reading_before_writing() -> None:
+    key = Key(Versions.VERSION_VECTOR)
+    for turn in range(100):
+        key.get("ab"[turn % 2], "p")
+        key.write("ab"[turn % 2], "p")
+        assert len(key.siblings("p")) == 1
+
+
+def test_a_hybrid_clock_is_never_behind_what_it_has_met() -> None:
+    rules = versioning(Versions.HLC)
+    version = Version(dot=storage_pb2.Dot(actor="q", counter=1), timestamp_ns=500)
+    rules.merge(EMPTY, single_write(version, NOTHING))
+    assert rules.timestamp_ns(10, 0) == 501
+    assert rules.timestamp_ns(10, 900) == 901
+    assert rules.timestamp_ns(5_000, 0) == 5_000
+
+
+# Plain version vectors are not associative: what one vector covers they cannot take apart again.
+ASSOCIATIVE = [kind for kind in Versions if kind is not Versions.VERSION_VECTOR]
+
+
+@given(ACTIONS, st.sampled_from(ASSOCIATIVE))
 def test_merge_is_commutative_associative_and_idempotent(
     actions: list[tuple[str, str, str, str, int]], kind: Versions
 ) -> None:
@@ -215,7 +260,7 @@ def test_dropped_version_is_told_only_if_the_winner_had_not_seen_it() -> None:
 
 def test_timestamps_of_a_node_grow_while_its_clock_steps_back() -> None:
     rules = versioning(Versions.LWW)
-    assert [rules.timestamp_ns(wall) for wall in (10, 5, 5, 20)] == [10, 11, 12, 20]
+    assert [rules.timestamp_ns(wall, 0) for wall in (10, 5, 5, 20)] == [10, 11, 12, 20]
 
 
 def test_dots_of_last_write_wins_are_never_reused() -> None:

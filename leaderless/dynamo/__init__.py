@@ -1,9 +1,10 @@
 """A Dynamo-style key-value store as a pure core: any node serves, quorums of replicas agree.
 
 Read in this order: ``ring`` (who holds a key), ``vector`` and ``versions`` (what is kept when
-writes meet), ``context`` (what a client carries from a read to its next write), ``quorum`` (what a
-coordinator waits for), ``targets`` (whom it asks), ``coordinator``, ``reading`` and ``repair``,
-``writing``, ``hints`` (what waits for who was away), ``forwarder`` (keys of other nodes),
+writes meet), ``resolve`` (what a read makes of it), ``context`` (what a client carries from a read
+to its next write), ``quorum`` (what a coordinator waits for), ``targets`` (whom it asks),
+``coordinator``, ``reading`` and ``repair``, ``writing``, ``hints`` (what waits for who was away),
+``forwarder`` (keys of other nodes),
 ``detector``, ``phi``, ``swim`` and ``gossip`` (who seems alive), ``merkle``, ``anti_entropy`` and
 ``rounds`` (replicas that compare themselves), ``commands`` (of an operator), ``replica`` and
 ``outbox`` (state and effects), ``core``.
@@ -16,9 +17,14 @@ What a cluster of these guarantees, while what is persisted stays persisted
 - ``versions = "dvv"``: an acknowledged write, or one that has read it, directly or through others,
   is among the versions of the key while fewer than W disks are lost. A write supersedes exactly
   what its context covers; whatever else there is stays as its sibling.
+- ``versions = "version_vector"``: the same, but many versions that were superseded stay as
+  siblings, since one vector per key cannot tell which of them a writer had read.
 - ``versions = "lww"``: all replicas keep the version with the greatest timestamp of a coordinator's
   wall clock. Acknowledged writes vanish by skewed clocks and by concurrency; VersionDropped tells
-  of each that goes although the winner had not seen it.
+  of each that goes although the winner had not seen it. With ``"hlc"`` a hybrid clock decides: only
+  concurrent writes vanish, never one that the winner's writer had read.
+- ``resolve`` other than ``"siblings"``: a read answers with what a registered merge makes of the
+  siblings. ``"lww"`` and ``"max"`` show one, and the reader's next write buries the others.
 - R + W > N, counted in primaries: a read sees every write acknowledged before it began, or a
   successor of it. It is not linearizable: a write that failed, or is under way, may be seen by one
   read and not by the next, and by a later one again. Any other R and W may read what is stale.
@@ -59,6 +65,7 @@ merging is the only way in which a replica changes, whoever brings the versions.
 """
 
 from leaderless.dynamo.core import DynamoCore
+from leaderless.dynamo.resolve import Resolve
 from leaderless.dynamo.settings import DynamoSettings, Fanout, Hints, Quorum, ReadRepair, promise
 from leaderless.dynamo.versions import Versions
 from leaderless.v1 import dynamo_pb2
@@ -72,6 +79,7 @@ __all__ = [
     "Hints",
     "Quorum",
     "ReadRepair",
+    "Resolve",
     "Versions",
     "backend",
 ]

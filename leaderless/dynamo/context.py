@@ -22,12 +22,15 @@ CONTEXT_HOLES_MAX: Final = 256
 # A counter above this was never handed out, and the next one after it must fit into 64 bits.
 COUNTER_MAX: Final = 2**62
 
+# A context cannot carry a clock beyond the year 2116.
+TIMESTAMP_NS_MAX: Final = 2**62
 
-def encode_context(key: str, vector: VersionVector) -> bytes:
+
+def encode_context(key: str, vector: VersionVector, timestamp_ns: int = 0) -> bytes:
     """Return the context of somebody who has seen ``vector``; empty for nothing at all."""
     if not vector.tops:
         return b""
-    message = dynamo_pb2.Context(key_check=crc32(key.encode()))
+    message = dynamo_pb2.Context(key_check=crc32(key.encode()), timestamp_ns=timestamp_ns)
     fill_vector(message.vector, vector.forgetting(CONTEXT_HOLES_MAX))
     return message.SerializeToString()
 
@@ -49,3 +52,8 @@ def decode_context(key: str, context: bytes) -> VersionVector:
     if not all(1 <= top <= COUNTER_MAX for top in vector.tops.values()):
         raise InvalidRequest("the context is not one that a read or write returned")
     return vector
+
+
+def context_timestamp_ns(context: bytes) -> int:
+    """Return the greatest timestamp that the owner of a valid context has read, 0 for none."""
+    return min(dynamo_pb2.Context.FromString(context).timestamp_ns, TIMESTAMP_NS_MAX)

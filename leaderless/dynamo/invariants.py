@@ -24,7 +24,7 @@ from leaderless.dynamo.core import DynamoCore
 from leaderless.dynamo.replica import SPACE, STAND_IN_SPACE
 from leaderless.dynamo.settings import DynamoSettings
 from leaderless.dynamo.vector import NOTHING, VersionVector
-from leaderless.dynamo.versions import EMPTY, Siblings, Versions
+from leaderless.dynamo.versions import EMPTY, Siblings
 from replication.errors import InvalidRequest, OperationError
 from replication.protocol import Core, Effect, NodeId, Persist, Put, RequestBody, Response
 from replication.v1 import storage_pb2
@@ -39,7 +39,7 @@ class DynamoInvariants:
     """All promises of one cluster; fulfils ``replication.simulation.watching.Watcher``."""
 
     def __init__(self, settings: DynamoSettings, nodes: Sequence[NodeId]) -> None:
-        self._keeps_siblings = settings.versions is Versions.DVV
+        self._keeps_siblings = settings.versions.keeps_siblings
         self._writes: dict[tuple[str, Dot], WriteName] = {}  # who got which dot of which key
         self._contexts: dict[WriteName, VersionVector] = {}  # of writes that were submitted
         self._superseded: dict[str, VersionVector] = {}  # by key: what some writer had read

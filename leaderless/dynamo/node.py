@@ -126,6 +126,10 @@ class Node:
         if before.versions or len(after.versions) > 1:
             for event in change_events(key, before, after):
                 self.observe(event)
+            warn = self.settings.siblings_warn
+            if len(before.versions) <= warn < len(after.versions):
+                excess = event_pb2.SiblingsExcessive(key=key, siblings=len(after.versions))
+                self.observe(event_pb2.Event(siblings_excessive=excess))
         return True, after
 
     def lost_at_once(self, key: str, version: Version, after: Siblings) -> None:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from leaderless.dynamo.settings import DynamoSettings, Hints, Quorum
 from leaderless.dynamo.targets import Targets
+from leaderless.dynamo.vector import VersionVector
 from leaderless.dynamo.versions import Dot, Siblings
 from replication.errors import InvalidRequest
 from replication.protocol import NodeId, RequestId
@@ -87,7 +88,8 @@ class AcceptedWrite:
 
     key: str
     dot: Dot
-    siblings: Siblings  # the one version, and what its writer had read
+    siblings: Siblings  # as it is merged and sent: see Versioning.accept
+    seen: VersionVector  # by its writer, this write included
     is_delete: bool
 
 

@@ -16,8 +16,9 @@ from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.quorum import PendingHedge, PendingRead, PendingRepair
 from leaderless.dynamo.repair import compare_answers, merge_answers
+from leaderless.dynamo.resolve import resolved_of
 from leaderless.dynamo.settings import Fanout, ReadRepair
-from leaderless.dynamo.versions import Siblings, decode, encode
+from leaderless.dynamo.versions import Siblings, Versions, decode, encode
 from leaderless.v1 import dynamo_pb2
 from replication.errors import OperationError, QuorumTimeout
 from replication.protocol import Instant, NodeId
@@ -162,9 +163,12 @@ class Reads:
             siblings = merge_answers(read.answers, self._decoder(read.key), node.versioning)
         else:
             siblings = self._decoder(read.key)(read.repaired)
+        versions, resolved = resolved_of(node.settings.resolve, siblings.distinct())
+        newest_ns = siblings.newest_ns() if node.settings.versions is Versions.HLC else 0
         response = storage_pb2.GetResponse(
-            versions=siblings.distinct(),
-            context=encode_context(read.key, siblings.seen),
+            versions=versions,
+            resolved=resolved,
+            context=encode_context(read.key, siblings.seen, newest_ns),
             served=node.served(counted, read.targets),
         )
         node.answer(read.origin, response)

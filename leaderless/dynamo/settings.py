@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from leaderless.dynamo.resolve import Resolve
 from leaderless.dynamo.versions import Versions
 from replication.protocol import SETTINGS_CONFIG
 
@@ -93,6 +94,8 @@ class DynamoSettings:
     hints_max: int = 100_000  # per target: keys that wait
     hint_bytes_per_s: int = 1024 * 1024  # to one target from all nodes together; 0: no limit
     pending_max: int = 10_000  # open questions; background work stops at a quarter of it
+    resolve: Resolve = Resolve.SIBLINGS
+    siblings_warn: int = 25  # a key that gets more is told of (Riak: 25)
     siblings_max: int = 100  # a write that would leave more of a key is refused (Riak: 100)
 
     def problems(self, members: int) -> Iterator[str]:
@@ -115,6 +118,7 @@ class DynamoSettings:
         for name, word, words in (
             ("versions", self.versions, list(Versions)),
             ("read_repair", self.read_repair, list(ReadRepair)),
+            ("resolve", self.resolve, list(Resolve)),
             ("read_fanout", self.read_fanout, list(Fanout)),
             ("quorum", self.quorum, list(Quorum)),
             ("hints", self.hints, list(Hints)),
@@ -163,6 +167,13 @@ class DynamoSettings:
                 f"anti_entropy_bytes_per_s is {self.anti_entropy_bytes_per_s}, expected at least 1"
             )
         yield from self._hedge_problems()
+        if self.resolve != Resolve.SIBLINGS and self.versions in (Versions.LWW, Versions.HLC):
+            yield (
+                f"resolve is {self.resolve} and versions is {self.versions}, "
+                "expected dvv or version_vector: the others keep one version"
+            )
+        if self.siblings_warn < 1:
+            yield f"siblings_warn is {self.siblings_warn}, expected at least 1"
         if self.siblings_max < 2:
             yield f"siblings_max is {self.siblings_max}, expected at least 2"
 
@@ -188,23 +199,15 @@ class DynamoSettings:
 def promise(settings: DynamoSettings) -> str:
     """Return one sentence: what a cluster with these settings guarantees, and what it does not."""
     n, r, w = settings.n, settings.r, settings.w
-    if settings.versions == Versions.LWW:
-        conflict = (
-            "of concurrent writes the greatest wall clock wins and the others vanish, "
-            "acknowledged or not"
-        )
-    else:
-        conflict = (
-            "concurrent writes are kept as siblings, so no acknowledged write is lost while fewer "
-            f"than W={w} disks are"
-        )
+    conflict = _conflict_words(settings)
     overlap, counted = r + w, f"R={r} + W={w}"
     if settings.quorum == Quorum.SLOPPY:
         conflict += ", those that stand in for dead primaries included"
         overlap = settings.pr + settings.pw
         counted = f"PR={settings.pr} + PW={settings.pw}"
     if overlap > n:
-        seen = "or one that wins over it" if settings.versions == Versions.LWW else "or a successor"
+        keeps_all = settings.versions.keeps_siblings and settings.resolve in _SHOW_ALL
+        seen = "or a successor" if keeps_all else "or one that wins over it"
         unseen = ", but a write that failed or is under way may be seen and then unseen"
         strict = settings.quorum == Quorum.STRICT
         if settings.read_repair == ReadRepair.BLOCKING and strict and n < 2 * r:
@@ -219,3 +222,30 @@ def promise(settings: DynamoSettings) -> str:
             f"stand in for primaries; {conflict}."
         )
     return f"A read may return stale values (R={r} + W={w} <= N={n}); {conflict}."
+
+
+_SHOW_ALL = (Resolve.SIBLINGS, Resolve.UNION)
+
+
+def _conflict_words(settings: DynamoSettings) -> str:
+    if settings.versions == Versions.LWW:
+        return (
+            "of concurrent writes the greatest wall clock wins and the others vanish, "
+            "acknowledged or not"
+        )
+    if settings.versions == Versions.HLC:
+        return (
+            "of concurrent writes the greatest hybrid clock wins and the others vanish, "
+            "acknowledged or not; a write wins over what its writer or its coordinator had read"
+        )
+    kept = (
+        "concurrent writes are kept as siblings, so no acknowledged write is lost while fewer "
+        f"than W={settings.w} disks are"
+    )
+    if settings.versions == Versions.VERSION_VECTOR:
+        kept += ", but versions that were superseded are kept beside them"
+    if settings.resolve not in _SHOW_ALL:
+        kept += (
+            f"; a read shows one of them ({settings.resolve}) and its next write buries the others"
+        )
+    return kept

@@ -12,6 +12,7 @@ Invariants: versions are concurrent with each other; their dots are in ``vector`
 ``vector`` without a version is superseded by a version here or by one that has superseded that.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Protocol, TypeAlias
@@ -27,8 +28,15 @@ Version: TypeAlias = storage_pb2.Version
 class Versions(StrEnum):
     """What happens to concurrent writes of a key."""
 
-    DVV = "dvv"  # all are kept, as siblings
+    DVV = "dvv"  # all are kept, as siblings, and nothing else is
+    VERSION_VECTOR = "version_vector"  # all are kept, and many that were superseded with them
     LWW = "lww"  # the greatest wall clock wins, the others vanish
+    HLC = "hlc"  # the same by a hybrid clock: whoever has read a version wins over it
+
+    @property
+    def keeps_siblings(self) -> bool:
+        """Whether concurrent writes stay, all of them."""
+        return self in (Versions.DVV, Versions.VERSION_VECTOR)
 
 
 @dataclass(slots=True, eq=False)
@@ -57,6 +65,10 @@ class Siblings:
             if version.write_id == write_id:
                 return version
         return None
+
+    def newest_ns(self) -> int:
+        """Return the greatest timestamp of the live versions, 0 for none."""
+        return max((each.timestamp_ns for each in self.versions.values()), default=0)
 
     def distinct(self) -> list[Version]:
         """Return the live versions, one per write.
@@ -87,18 +99,49 @@ class Versioning(Protocol):
     """What a kind of versions decides; the rest of the core does not know which one it has."""
 
     def merge(self, held: Siblings, incoming: Siblings) -> Siblings:
-        """Return what both say: commutative, associative and idempotent.
+        """Return what both say: commutative, idempotent, and (but for one kind) associative.
 
         Returns ``held`` itself when it says all, else ``incoming`` itself when that says all.
         """
         ...
 
-    def timestamp_ns(self, wall_ns: int) -> int:
-        """Return the timestamp of a version that this node accepts now, 0 for none."""
+    def accept(
+        self, held: Siblings, version: Version, context: VersionVector
+    ) -> tuple[Siblings, VersionVector]:
+        """Return a write as it is merged and sent, and what its writer has seen after it.
+
+        ``version`` is new, or was found in ``held``; the writer had read ``context``.
+        """
+        ...
+
+    def staying(self, held: Siblings, context: VersionVector) -> int:
+        """Return how many versions stay beside the write of somebody who had read ``context``."""
+        ...
+
+    def timestamp_ns(self, wall_ns: int, read_ns: int) -> int:
+        """Return the timestamp of a version that this node accepts now, 0 for none.
+
+        ``read_ns`` is the greatest one that is held of the key or that the writer had read.
+        """
         ...
 
 
-class DottedVersions:
+class _SingleWrites:
+    """Writes that travel alone: one version, and what its writer had read."""
+
+    def accept(
+        self, held: Siblings, version: Version, context: VersionVector
+    ) -> tuple[Siblings, VersionVector]:
+        """Return the write and its vector: the context and the new dot."""
+        write = single_write(version, context)
+        return write, write.vector
+
+    def staying(self, held: Siblings, context: VersionVector) -> int:
+        """Return how many versions the context does not cover."""
+        return sum(not context.covers(*dot) for dot in held.versions)
+
+
+class DottedVersions(_SingleWrites):
     """Every concurrent write is kept; a write drops exactly what its writer had read."""
 
     def merge(self, held: Siblings, incoming: Siblings) -> Siblings:
@@ -122,12 +165,53 @@ class DottedVersions:
                 versions[dot] = version
         return _one_of(held, incoming, Siblings(versions, vector, vector))
 
-    def timestamp_ns(self, wall_ns: int) -> int:
+    def timestamp_ns(self, wall_ns: int, read_ns: int) -> int:
         """Return 0: no clock decides anything here."""
         return 0
 
 
-class LastWriteWins:
+class ServerVectors(DottedVersions):
+    """Plain version vectors with an entry per server, as Riak had them before its dots.
+
+    A key has one vector for all its siblings, without holes, so it cannot tell which of them a
+    writer had read: unless its context has everything, all of them stay beside its write. Two
+    writers who take turns make a sibling with each write. Nothing that nobody had read is lost: a
+    writer is not told that it has seen its own write if that would claim what it has not read.
+    """
+
+    def merge(self, held: Siblings, incoming: Siblings) -> Siblings:
+        """Keep the one that descends from the other, or the siblings of both.
+
+        Not associative: a sibling that goes in one order of merges may stay in another. The
+        replicas agree all the same, since equal vectors unite what they hold.
+        """
+        ours, theirs = held.vector, incoming.vector
+        vector = ours.join(theirs)
+        if vector is ours and ours != theirs:
+            return held
+        if vector is theirs and ours != theirs:
+            return incoming
+        versions = {**held.versions, **incoming.versions}
+        return _one_of(held, incoming, Siblings(versions, vector, vector))
+
+    def accept(
+        self, held: Siblings, version: Version, context: VersionVector
+    ) -> tuple[Siblings, VersionVector]:
+        """Return all that the key holds with the write: a version alone says too little."""
+        dot = (version.dot.actor, version.dot.counter)
+        if dot not in held.versions:
+            vector = held.vector.join(context)
+            siblings = {} if vector is context else dict(held.versions)
+            vector = VersionVector({**vector.tops, dot[0]: dot[1]})
+            held = Siblings({**siblings, dot: version}, vector, vector)
+        return held, held.vector if len(held.versions) == 1 else context
+
+    def staying(self, held: Siblings, context: VersionVector) -> int:
+        """Return how many versions stay: all or none."""
+        return 0 if context.includes(held.vector) else len(held.versions)
+
+
+class LastWriteWins(_SingleWrites):
     """The version with the greatest timestamp is kept, whatever its writer had read.
 
     Equal timestamps are decided by the greater dot, so all replicas agree. The vector still grows
@@ -143,7 +227,7 @@ class LastWriteWins:
         winner = max(held, incoming, key=_rank)
         return _one_of(held, incoming, Siblings(winner.versions, vector, winner.seen))
 
-    def timestamp_ns(self, wall_ns: int) -> int:
+    def timestamp_ns(self, wall_ns: int, read_ns: int) -> int:
         """Return the wall clock, or one more than the last timestamp if that is greater.
 
         So writes through one coordinator keep their order when its clock steps back, as with
@@ -153,9 +237,38 @@ class LastWriteWins:
         return self._last_ns
 
 
+class HybridClock(LastWriteWins):
+    """Last-write-wins by a hybrid logical clock (Kulkarni et al., OPODIS 2014, §3 and §6.2).
+
+    A node's clock is its wall clock, but never behind a timestamp that it has met. So a write wins
+    over every version that its coordinator held or its writer had read, however wrong the clocks
+    are. One of two concurrent writes still vanishes.
+    """
+
+    def merge(self, held: Siblings, incoming: Siblings) -> Siblings:
+        """Keep the greater version, and let the clock hear of it."""
+        for version in incoming.versions.values():
+            if version.timestamp_ns > self._last_ns:
+                self._last_ns = version.timestamp_ns
+        return super().merge(held, incoming)
+
+    def timestamp_ns(self, wall_ns: int, read_ns: int) -> int:
+        """Return the wall clock, or one more than the greatest timestamp met so far."""
+        self._last_ns = max(self._last_ns, read_ns)
+        return super().timestamp_ns(wall_ns, read_ns)
+
+
+_RULES: Final[Mapping[Versions, Callable[[], Versioning]]] = {
+    Versions.DVV: DottedVersions,
+    Versions.VERSION_VECTOR: ServerVectors,
+    Versions.LWW: LastWriteWins,
+    Versions.HLC: HybridClock,
+}
+
+
 def versioning(kind: Versions) -> Versioning:
     """Return the rules of ``kind``."""
-    return LastWriteWins() if kind == Versions.LWW else DottedVersions()
+    return _RULES[kind]()
 
 
 def _rank(siblings: Siblings) -> tuple[int, Dot]:

@@ -1,16 +1,17 @@
 """Writes: stored here first, then sent to the others who were chosen; W copies make the reply."""
 
-from leaderless.dynamo.context import decode_context, encode_context
+from leaderless.dynamo.context import context_timestamp_ns, decode_context, encode_context
 from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.quorum import AcceptedWrite, Need, Origin, PendingWrite, WriteBody
+from leaderless.dynamo.resolve import Resolve
 from leaderless.dynamo.targets import Targets
 from leaderless.dynamo.vector import VersionVector
-from leaderless.dynamo.versions import Siblings, Version, encode, single_write
+from leaderless.dynamo.versions import Siblings, Version, Versions, encode
 from leaderless.v1 import dynamo_pb2
 from replication.errors import InvalidRequest, OperationError, Overloaded, QuorumTimeout
 from replication.protocol import Instant, NodeId
-from replication.v1 import storage_pb2
+from replication.v1 import event_pb2, storage_pb2
 
 
 class Writes:
@@ -100,11 +101,12 @@ class Writes:
         if version is not None:
             node.counters["writes_recognised"] += 1
         else:
-            self._require_room(held, context)
+            self._require_room(body.key, held, context)
             version = self._new_version(now, body, held, context)
         dot = (version.dot.actor, version.dot.counter)
         is_delete = isinstance(body, storage_pb2.DeleteRequest)
-        return AcceptedWrite(body.key, dot, single_write(version, context), is_delete)
+        write, seen = node.versioning.accept(held, version, context)
+        return AcceptedWrite(body.key, dot, write, seen, is_delete)
 
     def _new_version(
         self, now: Instant, body: WriteBody, held: Siblings, context: VersionVector
@@ -117,24 +119,36 @@ class Writes:
             tombstone=is_delete,
             write_id=body.write_id,
             dot=storage_pb2.Dot(actor=actor, counter=counter),
-            timestamp_ns=node.versioning.timestamp_ns(now.wall_ns),
+            timestamp_ns=self._timestamp_ns(now, body, held),
         )
+
+    def _timestamp_ns(self, now: Instant, body: WriteBody, held: Siblings) -> int:
+        settings = self._node.settings
+        read_ns = held.newest_ns()
+        if settings.versions is Versions.HLC:
+            read_ns = max(read_ns, context_timestamp_ns(body.context))
+        timestamp_ns = self._node.versioning.timestamp_ns(now.wall_ns, read_ns)
+        return timestamp_ns or (now.wall_ns if settings.resolve is Resolve.LWW else 0)
 
     def _reply(self, pending: PendingWrite) -> None:
         write = pending.write
         # Not what the key holds by now: the writer has not read that.
-        context = encode_context(write.key, write.siblings.vector)
+        hybrid = self._node.settings.versions is Versions.HLC
+        newest_ns = write.siblings.newest_ns() if hybrid else 0
+        context = encode_context(write.key, write.seen, newest_ns)
         served = self._node.served(pending.acknowledged, pending.targets)
         dot = write.siblings.versions[write.dot].dot
         kind = storage_pb2.DeleteResponse if write.is_delete else storage_pb2.PutResponse
         self._node.answer(pending.origin, kind(context=context, served=served, dot=dot))
 
-    def _require_room(self, held: Siblings, context: VersionVector) -> None:
+    def _require_room(self, key: str, held: Siblings, context: VersionVector) -> None:
         limit = self._node.settings.siblings_max
         if len(held.versions) < limit:
             return
-        staying = sum(not context.covers(*dot) for dot in held.versions)
+        staying = self._node.versioning.staying(held, context)
         if staying >= limit:
+            excess = event_pb2.SiblingsExcessive(key=key, siblings=staying, refused=True)
+            self._node.observe(event_pb2.Event(siblings_excessive=excess))
             raise InvalidRequest(
                 f"the key has {len(held.versions)} siblings, at most {limit} are kept: "
                 "read it and write with the context of that read"

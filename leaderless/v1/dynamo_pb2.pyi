@@ -137,8 +137,11 @@ class Context(_message.Message):
 
     KEY_CHECK_FIELD_NUMBER: _builtins.int
     VECTOR_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_NS_FIELD_NUMBER: _builtins.int
     key_check: _builtins.int
     """CRC-32 of the key: a context of another key is refused"""
+    timestamp_ns: _builtins.int
+    """hlc: the greatest timestamp among the versions that were read"""
     @_builtins.property
     def vector(self) -> Global___VersionVector: ...
     def __init__(
@@ -146,10 +149,11 @@ class Context(_message.Message):
         *,
         key_check: _builtins.int = ...,
         vector: Global___VersionVector | None = ...,
+        timestamp_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["vector", b"vector"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_check", b"key_check", "vector", b"vector"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_check", b"key_check", "timestamp_ns", b"timestamp_ns", "vector", b"vector"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1creplication/v1/storage.proto\x12\x0ereplication.v1\".\n\x07WriteId\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"%\n\x03\x44ot\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\x04\"\x8e\x01\n\x07Version\x12\r\n\x05value\x18\x01 \x01(\x0c\x12\x11\n\ttombstone\x18\x02 \x01(\x08\x12)\n\x08write_id\x18\x03 \x01(\x0b\x32\x17.replication.v1.WriteId\x12 \n\x03\x64ot\x18\x04 \x01(\x0b\x32\x13.replication.v1.Dot\x12\x14\n\x0ctimestamp_ns\x18\x05 \x01(\x03\"b\n\x06Served\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x11\n\tlog_index\x18\x03 \x01(\x04\x12)\n\x08replicas\x18\x04 \x03(\x0b\x32\x17.replication.v1.Replica\")\n\x07Replica\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x02 \x01(\x08\"b\n\nGetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x0b\x63onsistency\x18\x02 \x01(\x0e\x32\x1b.replication.v1.Consistency\x12\t\n\x01r\x18\x03 \x01(\r\x12\n\n\x02pr\x18\x04 \x01(\r\"q\n\x0bGetResponse\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.replication.v1.Version\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12&\n\x06served\x18\x03 \x01(\x0b\x32\x16.replication.v1.Served\"\xad\x01\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\x0c\x12)\n\x08write_id\x18\x04 \x01(\x0b\x32\x17.replication.v1.WriteId\x12\x30\n\x0b\x63onsistency\x18\x05 \x01(\x0e\x32\x1b.replication.v1.Consistency\x12\t\n\x01w\x18\x06 \x01(\r\x12\n\n\x02pw\x18\x07 \x01(\r\"h\n\x0bPutResponse\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12&\n\x06served\x18\x02 \x01(\x0b\x32\x16.replication.v1.Served\x12 \n\x03\x64ot\x18\x03 \x01(\x0b\x32\x13.replication.v1.Dot\"\xa1\x01\n\rDeleteRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12)\n\x08write_id\x18\x03 \x01(\x0b\x32\x17.replication.v1.WriteId\x12\x30\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32\x1b.replication.v1.Consistency\x12\t\n\x01w\x18\x05 \x01(\r\x12\n\n\x02pw\x18\x06 \x01(\r\"k\n\x0e\x44\x65leteResponse\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12&\n\x06served\x18\x02 \x01(\x0b\x32\x16.replication.v1.Served\x12 \n\x03\x64ot\x18\x03 \x01(\x0b\x32\x13.replication.v1.Dot\"\xb3\x01\n\x14\x43ompareAndSetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x15\n\x08\x65xpected\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\r\n\x05value\x18\x03 \x01(\x0c\x12)\n\x08write_id\x18\x04 \x01(\x0b\x32\x17.replication.v1.WriteId\x12\x30\n\x0b\x63onsistency\x18\x05 \x01(\x0e\x32\x1b.replication.v1.ConsistencyB\x0b\n\t_expected\"?\n\x15\x43ompareAndSetResponse\x12&\n\x06served\x18\x01 \x01(\x0b\x32\x16.replication.v1.Served\"H\n\x0fPipelineRequest\x12\x35\n\noperations\x18\x01 \x03(\x0b\x32!.replication.v1.PipelineOperation\"\x8a\x02\n\x11PipelineOperation\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\x12)\n\x03get\x18\x03 \x01(\x0b\x32\x1a.replication.v1.GetRequestH\x00\x12)\n\x03put\x18\x04 \x01(\x0b\x32\x1a.replication.v1.PutRequestH\x00\x12/\n\x06\x64\x65lete\x18\x05 \x01(\x0b\x32\x1d.replication.v1.DeleteRequestH\x00\x12?\n\x0f\x63ompare_and_set\x18\x06 \x01(\x0b\x32$.replication.v1.CompareAndSetRequestH\x00\x42\t\n\x07request\"C\n\x10PipelineResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.replication.v1.PipelineResult\"\xab\x02\n\x0ePipelineResult\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12*\n\x03get\x18\x02 \x01(\x0b\x32\x1b.replication.v1.GetResponseH\x00\x12*\n\x03put\x18\x03 \x01(\x0b\x32\x1b.replication.v1.PutResponseH\x00\x12\x30\n\x06\x64\x65lete\x18\x04 \x01(\x0b\x32\x1e.replication.v1.DeleteResponseH\x00\x12@\n\x0f\x63ompare_and_set\x18\x05 \x01(\x0b\x32%.replication.v1.CompareAndSetResponseH\x00\x12\x33\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32 .replication.v1.OperationFailureH\x00\x42\x08\n\x06result\"\xa6\x01\n\x10OperationFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12@\n\x08metadata\x18\x03 \x03(\x0b\x32..replication.v1.OperationFailure.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xcd\x01\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ONSISTENCY_ONE\x10\x01\x12\x16\n\x12\x43ONSISTENCY_QUORUM\x10\x02\x12\x13\n\x0f\x43ONSISTENCY_ALL\x10\x03\x12\x13\n\x0f\x43ONSISTENCY_ANY\x10\x04\x12\x1c\n\x18\x43ONSISTENCY_LINEARIZABLE\x10\x05\x12\x15\n\x11\x43ONSISTENCY_LEASE\x10\x06\x12\x15\n\x11\x43ONSISTENCY_LOCAL\x10\x07\x32\x8a\x03\n\x0eStorageService\x12>\n\x03Get\x12\x1a.replication.v1.GetRequest\x1a\x1b.replication.v1.GetResponse\x12>\n\x03Put\x12\x1a.replication.v1.PutRequest\x1a\x1b.replication.v1.PutResponse\x12G\n\x06\x44\x65lete\x12\x1d.replication.v1.DeleteRequest\x1a\x1e.replication.v1.DeleteResponse\x12\\\n\rCompareAndSet\x12$.replication.v1.CompareAndSetRequest\x1a%.replication.v1.CompareAndSetResponse\x12Q\n\x08Pipeline\x12\x1f.replication.v1.PipelineRequest\x1a .replication.v1.PipelineResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1creplication/v1/storage.proto\x12\x0ereplication.v1\".\n\x07WriteId\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\"%\n\x03\x44ot\x12\r\n\x05\x61\x63tor\x18\x01 \x01(\t\x12\x0f\n\x07\x63ounter\x18\x02 \x01(\x04\"\x8e\x01\n\x07Version\x12\r\n\x05value\x18\x01 \x01(\x0c\x12\x11\n\ttombstone\x18\x02 \x01(\x08\x12)\n\x08write_id\x18\x03 \x01(\x0b\x32\x17.replication.v1.WriteId\x12 \n\x03\x64ot\x18\x04 \x01(\x0b\x32\x13.replication.v1.Dot\x12\x14\n\x0ctimestamp_ns\x18\x05 \x01(\x03\"b\n\x06Served\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0c\n\x04term\x18\x02 \x01(\x04\x12\x11\n\tlog_index\x18\x03 \x01(\x04\x12)\n\x08replicas\x18\x04 \x03(\x0b\x32\x17.replication.v1.Replica\")\n\x07Replica\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x10\n\x08\x66\x61llback\x18\x02 \x01(\x08\"b\n\nGetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x0b\x63onsistency\x18\x02 \x01(\x0e\x32\x1b.replication.v1.Consistency\x12\t\n\x01r\x18\x03 \x01(\r\x12\n\n\x02pr\x18\x04 \x01(\r\"\x95\x01\n\x0bGetResponse\x12)\n\x08versions\x18\x01 \x03(\x0b\x32\x17.replication.v1.Version\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12&\n\x06served\x18\x03 \x01(\x0b\x32\x16.replication.v1.Served\x12\x15\n\x08resolved\x18\x04 \x01(\x0cH\x00\x88\x01\x01\x42\x0b\n\t_resolved\"\xad\x01\n\nPutRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c\x12\x0f\n\x07\x63ontext\x18\x03 \x01(\x0c\x12)\n\x08write_id\x18\x04 \x01(\x0b\x32\x17.replication.v1.WriteId\x12\x30\n\x0b\x63onsistency\x18\x05 \x01(\x0e\x32\x1b.replication.v1.Consistency\x12\t\n\x01w\x18\x06 \x01(\r\x12\n\n\x02pw\x18\x07 \x01(\r\"h\n\x0bPutResponse\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12&\n\x06served\x18\x02 \x01(\x0b\x32\x16.replication.v1.Served\x12 \n\x03\x64ot\x18\x03 \x01(\x0b\x32\x13.replication.v1.Dot\"\xa1\x01\n\rDeleteRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontext\x18\x02 \x01(\x0c\x12)\n\x08write_id\x18\x03 \x01(\x0b\x32\x17.replication.v1.WriteId\x12\x30\n\x0b\x63onsistency\x18\x04 \x01(\x0e\x32\x1b.replication.v1.Consistency\x12\t\n\x01w\x18\x05 \x01(\r\x12\n\n\x02pw\x18\x06 \x01(\r\"k\n\x0e\x44\x65leteResponse\x12\x0f\n\x07\x63ontext\x18\x01 \x01(\x0c\x12&\n\x06served\x18\x02 \x01(\x0b\x32\x16.replication.v1.Served\x12 \n\x03\x64ot\x18\x03 \x01(\x0b\x32\x13.replication.v1.Dot\"\xb3\x01\n\x14\x43ompareAndSetRequest\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x15\n\x08\x65xpected\x18\x02 \x01(\x0cH\x00\x88\x01\x01\x12\r\n\x05value\x18\x03 \x01(\x0c\x12)\n\x08write_id\x18\x04 \x01(\x0b\x32\x17.replication.v1.WriteId\x12\x30\n\x0b\x63onsistency\x18\x05 \x01(\x0e\x32\x1b.replication.v1.ConsistencyB\x0b\n\t_expected\"?\n\x15\x43ompareAndSetResponse\x12&\n\x06served\x18\x01 \x01(\x0b\x32\x16.replication.v1.Served\"H\n\x0fPipelineRequest\x12\x35\n\noperations\x18\x01 \x03(\x0b\x32!.replication.v1.PipelineOperation\"\x8a\x02\n\x11PipelineOperation\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12\x12\n\ntimeout_ms\x18\x02 \x01(\r\x12)\n\x03get\x18\x03 \x01(\x0b\x32\x1a.replication.v1.GetRequestH\x00\x12)\n\x03put\x18\x04 \x01(\x0b\x32\x1a.replication.v1.PutRequestH\x00\x12/\n\x06\x64\x65lete\x18\x05 \x01(\x0b\x32\x1d.replication.v1.DeleteRequestH\x00\x12?\n\x0f\x63ompare_and_set\x18\x06 \x01(\x0b\x32$.replication.v1.CompareAndSetRequestH\x00\x42\t\n\x07request\"C\n\x10PipelineResponse\x12/\n\x07results\x18\x01 \x03(\x0b\x32\x1e.replication.v1.PipelineResult\"\xab\x02\n\x0ePipelineResult\x12\x0e\n\x06number\x18\x01 \x01(\x04\x12*\n\x03get\x18\x02 \x01(\x0b\x32\x1b.replication.v1.GetResponseH\x00\x12*\n\x03put\x18\x03 \x01(\x0b\x32\x1b.replication.v1.PutResponseH\x00\x12\x30\n\x06\x64\x65lete\x18\x04 \x01(\x0b\x32\x1e.replication.v1.DeleteResponseH\x00\x12@\n\x0f\x63ompare_and_set\x18\x05 \x01(\x0b\x32%.replication.v1.CompareAndSetResponseH\x00\x12\x33\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32 .replication.v1.OperationFailureH\x00\x42\x08\n\x06result\"\xa6\x01\n\x10OperationFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12@\n\x08metadata\x18\x03 \x03(\x0b\x32..replication.v1.OperationFailure.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*\xcd\x01\n\x0b\x43onsistency\x12\x1b\n\x17\x43ONSISTENCY_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43ONSISTENCY_ONE\x10\x01\x12\x16\n\x12\x43ONSISTENCY_QUORUM\x10\x02\x12\x13\n\x0f\x43ONSISTENCY_ALL\x10\x03\x12\x13\n\x0f\x43ONSISTENCY_ANY\x10\x04\x12\x1c\n\x18\x43ONSISTENCY_LINEARIZABLE\x10\x05\x12\x15\n\x11\x43ONSISTENCY_LEASE\x10\x06\x12\x15\n\x11\x43ONSISTENCY_LOCAL\x10\x07\x32\x8a\x03\n\x0eStorageService\x12>\n\x03Get\x12\x1a.replication.v1.GetRequest\x1a\x1b.replication.v1.GetResponse\x12>\n\x03Put\x12\x1a.replication.v1.PutRequest\x1a\x1b.replication.v1.PutResponse\x12G\n\x06\x44\x65lete\x12\x1d.replication.v1.DeleteRequest\x1a\x1e.replication.v1.DeleteResponse\x12\\\n\rCompareAndSet\x12$.replication.v1.CompareAndSetRequest\x1a%.replication.v1.CompareAndSetResponse\x12Q\n\x08Pipeline\x12\x1f.replication.v1.PipelineRequest\x1a .replication.v1.PipelineResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_OPERATIONFAILURE_METADATAENTRY']._loaded_options = None
   _globals['_OPERATIONFAILURE_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CONSISTENCY']._serialized_start=2324
-  _globals['_CONSISTENCY']._serialized_end=2529
+  _globals['_CONSISTENCY']._serialized_start=2361
+  _globals['_CONSISTENCY']._serialized_end=2566
   _globals['_WRITEID']._serialized_start=48
   _globals['_WRITEID']._serialized_end=94
   _globals['_DOT']._serialized_start=96
@@ -47,32 +47,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLICA']._serialized_end=421
   _globals['_GETREQUEST']._serialized_start=423
   _globals['_GETREQUEST']._serialized_end=521
-  _globals['_GETRESPONSE']._serialized_start=523
-  _globals['_GETRESPONSE']._serialized_end=636
-  _globals['_PUTREQUEST']._serialized_start=639
-  _globals['_PUTREQUEST']._serialized_end=812
-  _globals['_PUTRESPONSE']._serialized_start=814
-  _globals['_PUTRESPONSE']._serialized_end=918
-  _globals['_DELETEREQUEST']._serialized_start=921
-  _globals['_DELETEREQUEST']._serialized_end=1082
-  _globals['_DELETERESPONSE']._serialized_start=1084
-  _globals['_DELETERESPONSE']._serialized_end=1191
-  _globals['_COMPAREANDSETREQUEST']._serialized_start=1194
-  _globals['_COMPAREANDSETREQUEST']._serialized_end=1373
-  _globals['_COMPAREANDSETRESPONSE']._serialized_start=1375
-  _globals['_COMPAREANDSETRESPONSE']._serialized_end=1438
-  _globals['_PIPELINEREQUEST']._serialized_start=1440
-  _globals['_PIPELINEREQUEST']._serialized_end=1512
-  _globals['_PIPELINEOPERATION']._serialized_start=1515
-  _globals['_PIPELINEOPERATION']._serialized_end=1781
-  _globals['_PIPELINERESPONSE']._serialized_start=1783
-  _globals['_PIPELINERESPONSE']._serialized_end=1850
-  _globals['_PIPELINERESULT']._serialized_start=1853
-  _globals['_PIPELINERESULT']._serialized_end=2152
-  _globals['_OPERATIONFAILURE']._serialized_start=2155
-  _globals['_OPERATIONFAILURE']._serialized_end=2321
-  _globals['_OPERATIONFAILURE_METADATAENTRY']._serialized_start=2274
-  _globals['_OPERATIONFAILURE_METADATAENTRY']._serialized_end=2321
-  _globals['_STORAGESERVICE']._serialized_start=2532
-  _globals['_STORAGESERVICE']._serialized_end=2926
+  _globals['_GETRESPONSE']._serialized_start=524
+  _globals['_GETRESPONSE']._serialized_end=673
+  _globals['_PUTREQUEST']._serialized_start=676
+  _globals['_PUTREQUEST']._serialized_end=849
+  _globals['_PUTRESPONSE']._serialized_start=851
+  _globals['_PUTRESPONSE']._serialized_end=955
+  _globals['_DELETEREQUEST']._serialized_start=958
+  _globals['_DELETEREQUEST']._serialized_end=1119
+  _globals['_DELETERESPONSE']._serialized_start=1121
+  _globals['_DELETERESPONSE']._serialized_end=1228
+  _globals['_COMPAREANDSETREQUEST']._serialized_start=1231
+  _globals['_COMPAREANDSETREQUEST']._serialized_end=1410
+  _globals['_COMPAREANDSETRESPONSE']._serialized_start=1412
+  _globals['_COMPAREANDSETRESPONSE']._serialized_end=1475
+  _globals['_PIPELINEREQUEST']._serialized_start=1477
+  _globals['_PIPELINEREQUEST']._serialized_end=1549
+  _globals['_PIPELINEOPERATION']._serialized_start=1552
+  _globals['_PIPELINEOPERATION']._serialized_end=1818
+  _globals['_PIPELINERESPONSE']._serialized_start=1820
+  _globals['_PIPELINERESPONSE']._serialized_end=1887
+  _globals['_PIPELINERESULT']._serialized_start=1890
+  _globals['_PIPELINERESULT']._serialized_end=2189
+  _globals['_OPERATIONFAILURE']._serialized_start=2192
+  _globals['_OPERATIONFAILURE']._serialized_end=2358
+  _globals['_OPERATIONFAILURE_METADATAENTRY']._serialized_start=2311
+  _globals['_OPERATIONFAILURE_METADATAENTRY']._serialized_end=2358
+  _globals['_STORAGESERVICE']._serialized_start=2569
+  _globals['_STORAGESERVICE']._serialized_end=2963
 # @@protoc_insertion_point(module_scope)

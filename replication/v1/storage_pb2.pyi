@@ -132,7 +132,7 @@ class Version(_message.Message):
     value: _builtins.bytes
     tombstone: _builtins.bool
     timestamp_ns: _builtins.int
-    """leaderless, lww: wall clock of the coordinator, Unix time"""
+    """leaderless, where it decides: clock of the coordinator, Unix time"""
     @_builtins.property
     def write_id(self) -> Global___WriteId: ...
     @_builtins.property
@@ -251,8 +251,11 @@ class GetResponse(_message.Message):
     VERSIONS_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     SERVED_FIELD_NUMBER: _builtins.int
+    RESOLVED_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
     """opaque: what this read has seen; pass it to the next write of the key"""
+    resolved: _builtins.bytes
+    """leaderless: what a registered merge makes of the live versions"""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]:
         """Empty: the key was never written (or its tombstone is purged). One live version: the value.
@@ -267,12 +270,15 @@ class GetResponse(_message.Message):
         versions: _abc.Iterable[Global___Version] | None = ...,
         context: _builtins.bytes = ...,
         served: Global___Served | None = ...,
+        resolved: _builtins.bytes | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["served", b"served"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_resolved", b"_resolved", "resolved", b"resolved", "served", b"served"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "served", b"served", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_resolved", b"_resolved", "context", b"context", "resolved", b"resolved", "served", b"served", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__resolved: _TypeAlias = _typing.Literal["resolved"]  # noqa: Y015
+    _WhichOneofArgType__resolved: _TypeAlias = _typing.Literal["_resolved", b"_resolved"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resolved) -> _WhichOneofReturnType__resolved | None: ...
 
 Global___GetResponse: _TypeAlias = GetResponse  # noqa: Y015
 

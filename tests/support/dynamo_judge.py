@@ -109,7 +109,7 @@ class Judge:
                 stood = self.stood.get((node, key), NOTHING)
                 self.stood[node, key] = stood.join(siblings.vector)
             self.siblings_most = max(self.siblings_most, len(siblings.distinct()))
-            if self.settings.versions == Versions.DVV:
+            if self.settings.versions.keeps_siblings:
                 self._exactly_the_concurrent(node, key, siblings)
 
     def wiped(self, node: NodeId) -> None:
@@ -140,9 +140,13 @@ class Judge:
         dot = (response.dot.actor, response.dot.counter)
         if self._owner(key, dot) != write:
             raise Violation(f"{write} of {key} was answered with {dot} of {self._owner(key, dot)}")
-        expected = decode_context(key, request).with_dot(*dot)
-        if decode_context(key, response.context) != expected:
-            raise Violation(f"the context after {write} of {key} is not {expected}")
+        before, after = decode_context(key, request), decode_context(key, response.context)
+        if self.settings.versions is Versions.VERSION_VECTOR:
+            seen = {self._owner(key, each) for each in after.dots()}
+            if not after.includes(before) or not seen <= self.histories[key, write]:
+                raise Violation(f"the context after {write} of {key} covers {sorted(seen)}")
+        elif after != before.with_dot(*dot):
+            raise Violation(f"the context after {write} of {key} is not {before} and {dot}")
         copies = self.settings.w if settled else 1
         primaries = copies
         if not settled or self.settings.quorum is Quorum.SLOPPY:
@@ -228,7 +232,7 @@ class Judge:
         seen = NOTHING_READ.union(*(self.histories[key, write] for write in shown))
         highest = max(map(_rank, versions), default=(0, ("", 0)))
         for write in writes:
-            if self.settings.versions == Versions.LWW:
+            if not self.settings.versions.keeps_siblings:
                 # A retried write may have two timestamps; at least the smaller one is promised.
                 if highest < min(self.ranks[key, write]):
                     raise Violation(f"{write} of {key} {why}, an older {shown} is shown")
@@ -244,8 +248,15 @@ class Judge:
                 self.ranks[key, write].append(_rank(version))
                 if len(self.ranks[key, write]) > 1:
                     self.retried[key].add(write)
+                if self.settings.versions is Versions.HLC:
+                    self._wins_over_what_was_read(key, write, _rank(version))
             elif owner != write:
                 raise Violation(f"the dot {dot} of {key} names {owner} and {write}")
+
+    def _wins_over_what_was_read(self, key: str, write: str, rank: Rank) -> None:
+        for read in self.histories[key, write] - {write}:
+            if self.ranks[key, read] and rank < min(self.ranks[key, read]):
+                raise Violation(f"{write} of {key} had read {read}, which wins over it")
 
     def _owner(self, key: str, dot: Dot) -> str:
         if (key, dot) not in self.owners:
@@ -258,7 +269,9 @@ class Judge:
         # A write with two dots may be read under one and stay under the other.
         expected = known - read - self.retried[key]
         held = {name_of(version) for version in siblings.versions.values()} - self.retried[key]
-        if held != expected:
+        # Plain version vectors keep some that were read.
+        plain = self.settings.versions is Versions.VERSION_VECTOR
+        if held != expected and not (plain and held > expected):
             raise Violation(f"{node} holds {sorted(held)} of {key}, not {sorted(expected)}")
 
 

@@ -43,7 +43,7 @@ class Options:
             hint_flush_ns=rng.choice((50 * MS, 500 * MS)),
             hint_bytes_per_s=rng.choice((0, 10_000)),
             partitions=8,
-            versions=rng.choice((Versions.DVV, Versions.DVV, Versions.LWW)),
+            versions=rng.choice((Versions.DVV, Versions.DVV, *Versions)),
             read_repair=rng.choice((ReadRepair.ASYNC, ReadRepair.BLOCKING, ReadRepair.OFF)),
             read_fanout=fanout,
             hedge_after_ns=20 * MS if fanout is Fanout.DIGEST and rng.random() < 0.5 else None,

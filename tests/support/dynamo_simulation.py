@@ -14,6 +14,7 @@ from heapq import heappop, heappush
 from random import Random
 
 from leaderless.dynamo import DynamoCore, Hints, ReadRepair
+from leaderless.dynamo.context import decode_context
 from leaderless.dynamo.ring import make_ring
 from replication.errors import OperationError
 from replication.protocol import (
@@ -347,7 +348,10 @@ class World:
             sent = operation.body.context
             settled = operation.body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED
             self.judge.wrote(self.now_ns, key, operation.write, sent, result, settled=settled)
-            client.read[key] = operation.read | {operation.write}
+            # With plain version vectors a writer may not be told that it has seen its own write.
+            seen = decode_context(key, result.context)
+            covered = seen.covers(result.dot.actor, result.dot.counter)
+            client.read[key] = operation.read | ({operation.write} if covered else set())
         client.contexts[key] = result.context
         self._go_on(operation, known=True)
 

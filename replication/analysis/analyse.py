@@ -9,6 +9,7 @@ from replication.analysis.conflicts import ledger
 from replication.analysis.expect import judge, overall
 from replication.analysis.failover import failovers
 from replication.analysis.findings import Finding, RunFindings, SideFindings, combine
+from replication.analysis.ladder import ladder
 from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
 from replication.analysis.registry import CHECKS
 from replication.analysis.roles import role_periods
@@ -82,6 +83,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         roles=role_periods(view),
         latency_points=points,
         staleness=staleness(view),
+        ladder=ladder(findings),
         throughput_per_s=throughput_per_s(view),
         operations=_outcomes(view),
         messages_per_operation=per_operation(history.links.messages),

@@ -218,6 +218,25 @@ class ConvergenceReport:
 
 
 @dataclass(slots=True)
+class Rung:
+    """One level of consistency and whether it held."""
+
+    name: str  # of a check, or "sessions"
+    title: str
+    verdict: Verdict
+
+
+@dataclass(slots=True)
+class Ladder:
+    """How consistent a side was, whatever it promises."""
+
+    rungs: list[Rung] = field(default_factory=list)  # the weakest first
+    strongest: str | None = None  # title of the strongest that held
+    broke: str | None = None  # title of the weakest that broke
+    why: str = ""  # the first violation of that
+
+
+@dataclass(slots=True)
 class RolePeriod:
     """What one node was during a stretch of time, for the strip in the page."""
 
@@ -268,6 +287,7 @@ class SideFindings:
     latency_points: list[LatencyPoint]
     split_brains: list[SplitBrain] = field(default_factory=list)
     staleness: Staleness = field(default_factory=Staleness)
+    ladder: Ladder = field(default_factory=Ladder)
     throughput_per_s: float = 0.0  # acknowledged operations while measuring
     operations: dict[str, int] = field(default_factory=dict)  # outcome -> count
     messages_per_operation: float | None = None  # between nodes, per acknowledged operation

@@ -57,8 +57,7 @@ def check(view: View, budget: Budget | None = None) -> Finding:
     Reads that asked for less than linearizable are judged too. Where the history breaks only
     because of them, that is no broken promise: the finding says so in ``promised``.
     """
-    budget = budget or Budget()
-    judgement = _judge(view, budget)
+    judgement = view.once(_judged) if budget is None else _judge(view, budget)
     finding = _finding(view, judgement)
     finding.promised = promises_linearizability(view)
     if finding.promised and finding.verdict is not Verdict.VALID:
@@ -74,6 +73,18 @@ def check(view: View, budget: Budget | None = None) -> Finding:
                 + ("every key is" if not strong.undecided else "no key is seen not to be")
             )
     return conclude(view, finding)
+
+
+def _judged(view: View) -> _Judgement:
+    return _judge(view, Budget())
+
+
+def contradicted(view: View) -> bool | None:
+    """Return whether anything contradicts one order per key; None: not everything was judged."""
+    judgement = view.once(_judged)
+    if judgement.count:
+        return True
+    return None if judgement.undecided or judgement.unclear_reads else False
 
 
 def _weak_reads(view: View) -> frozenset[int]:

@@ -3,7 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from replication.analysis import conflicts, convergence, durability, freshness, linearizability
+from replication.analysis import (
+    causal,
+    conflicts,
+    convergence,
+    durability,
+    freshness,
+    linearizability,
+    sequential,
+    sessions,
+)
 from replication.analysis.findings import Finding
 from replication.analysis.view import View
 from replication.history import History
@@ -33,6 +42,42 @@ CHECKS: tuple[Check, ...] = (
         "Herlihy and Wing 1990; zones: Gibbons and Korach 1997; search: Wing and Gong 1993, Lowe "
         "2017",
         linearizability.check,
+    ),
+    Check(
+        sequential.NAME,
+        sequential.TITLE,
+        "operations that no single order of all explains, even if clocks are not kept: circles of "
+        "orders that nobody can escape",
+        "Lamport 1979; Gibbons and Korach 1997",
+        sequential.check,
+    ),
+    Check(
+        causal.NAME,
+        causal.TITLE,
+        "reads that lacked a write which they can have known of, through clients and values",
+        "Ahamad et al. 1995; Bouajjani, Enea, Guerraoui and Hamza 2017 (POPL), bad patterns",
+        causal.check,
+    ),
+    *(
+        Check(
+            name,
+            sessions.TITLES[name],
+            finds,
+            "Terry et al. 1994 (session guarantees)",
+            sessions.check(name),
+        )
+        for name, finds in (
+            ("read-your-writes", "reads that lacked what their own client had written"),
+            ("monotonic-reads", "reads that lacked what their own client had read before"),
+            (
+                "monotonic-writes",
+                "reads that lacked an earlier write of somebody of whom a later one was seen",
+            ),
+            (
+                "writes-follow-reads",
+                "reads that lacked what the writer of a write that was seen had read before it",
+            ),
+        )
     ),
     Check(
         freshness.NAME,

@@ -75,6 +75,17 @@ def effect(view: View, operation: Operation) -> str:
     return f"acknowledged to {operation.client}{served(operation)} at {at}"
 
 
+def told(view: View, operation: Operation) -> str:
+    """Return "c2 put 'v9' (c2:9) to k at 1.203 s", or what it read and when it had."""
+    end_ns = operation.invoke_ns if operation.complete_ns is None else operation.complete_ns
+    at = moment(view, end_ns)
+    if operation.kind is OperationKind.GET:
+        what = versions(view, operation.seen) if operation.seen else "nothing"
+        return f"{operation.client} read {what} of {operation.key}{served(operation)} at {at}"
+    did = write(view, operation.write_id or "")
+    return f"{operation.client}'s {did} of {operation.key}{served(operation)} at {at}"
+
+
 def served(operation: Operation) -> str:
     """Return " by n4 in term 3" or " by n4 with n1 and n2", as far as it is known."""
     if operation.node is None:

@@ -30,6 +30,9 @@ _OPERATIONS_SHOWN_MAX = 8
 def sections(run: RunFindings, expected: list[ExpectationText]) -> list[Section]:
     """Return the verdict lines and the expectation lines of the side-by-side table."""
     found = [Section("verdicts", "Verdicts", _verdict_rows(run), _VERDICTS_ABOUT)]
+    rungs = _ladder_rows(run)
+    if rungs:
+        found.append(Section("ladder", "Consistency ladder", rungs, _LADDER_ABOUT))
     if expected:
         found.append(Section("expectations", "Expectations", _expectation_rows(expected)))
     return found
@@ -39,6 +42,22 @@ _VERDICTS_ABOUT = (
     "PASS and FAIL judge what a side promises. A check marked ○ is no promise of that side: "
     "it informs and fails nothing. UNKNOWN is never a pass."
 )
+
+
+_LADDER_ABOUT = (
+    "How consistent each side was, whatever it promises: convergent, the four session guarantees, "
+    "causal, sequential, linearizable. What held below is implied by what held above."
+)
+
+
+def _ladder_rows(run: RunFindings) -> list[Row]:
+    """Return the strongest rung that held and the weakest that broke, where there are rungs."""
+    ladders = {name: side.ladder for name, side in run.sides.items() if side.ladder.rungs}
+    if not ladders:
+        return []
+    held = {name: Cell(each.strongest or "none") for name, each in ladders.items()}
+    broke = {name: Cell(each.broke or "none") for name, each in ladders.items()}
+    return [Row("Strongest that held", held), Row("First that broke", broke)]
 
 
 def _verdict_rows(run: RunFindings) -> list[Row]:

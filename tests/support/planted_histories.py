@@ -104,6 +104,81 @@ def differing_replica(history: History) -> tuple[History, set[int]]:
     return planted, set()
 
 
+def own_write_unread(history: History) -> tuple[History, set[int]]:
+    """Add a client that writes and then finds nothing."""
+    planted, start = _after_load(history)
+    write = _by("a", _planted_write(planted, "w", start, start + 1))
+    read = _by("a", _planted_read(planted, start + 2, start + 3, None))
+    return _sealed(planted, "w", write), {write.index, read.index}
+
+
+def read_forgotten(history: History) -> tuple[History, set[int]]:
+    """Add a client that reads a value under way and then finds nothing."""
+    planted, start = _after_load(history)
+    write = _by("a", _planted_write(planted, "w", start, start + 9))
+    early = _by("b", _planted_read(planted, start + 1, start + 2, write))
+    late = _by("b", _planted_read(planted, start + 3, start + 4, None))
+    return _sealed(planted, "w", write), {write.index, early.index, late.index}
+
+
+def earlier_write_unseen(history: History) -> tuple[History, set[int]]:
+    """Add a writer of two keys, and a reader that sees the second write and not the first."""
+    planted, start = _after_load(history)
+    first = _by("a", _planted_write(planted, "w", start, start + 1))
+    second = _by("a", _planted_write(planted, "v", start + 2, start + 9))
+    seen_second = _by("b", _planted_read(planted, start + 3, start + 4, second))
+    missed = _by("b", _planted_read(planted, start + 5, start + 6, None))
+    _sealed(planted, "v", second)
+    named = {first.index, second.index, seen_second.index, missed.index}
+    return _sealed(planted, "w", first), named
+
+
+def cause_unseen(history: History) -> tuple[History, set[int]]:
+    """Add a writer that had read something, and a reader of the effect that misses the cause."""
+    planted, start = _after_load(history)
+    cause = _by("c", _planted_write(planted, "w", start, start + 9))
+    known = _by("a", _planted_read(planted, start + 1, start + 2, cause))
+    effect = _by("a", _planted_write(planted, "v", start + 3, start + 9))
+    seen_effect = _by("b", _planted_read(planted, start + 4, start + 5, effect))
+    missed = _by("b", _planted_read(planted, start + 6, start + 7, None))
+    _sealed(planted, "v", effect)
+    named = {each.index for each in (cause, known, effect, seen_effect, missed)}
+    return _sealed(planted, "w", cause), named
+
+
+def chain_of_causes_broken(history: History) -> tuple[History, set[int]]:
+    """Add a chain of three clients and keys of which the last misses the first."""
+    planted, start = _after_load(history)
+    first = _by("a", _planted_write(planted, "w", start, start + 1))
+    second = _by("a", _planted_write(planted, "v", start + 2, start + 9))
+    read_second = _by("b", _planted_read(planted, start + 3, start + 4, second))
+    third = _by("b", _planted_write(planted, "u", start + 5, start + 9))
+    read_third = _by("c", _planted_read(planted, start + 6, start + 7, third))
+    missed = _by("c", _planted_read(planted, start + 8, start + 9, None))
+    _sealed(planted, "v", second)
+    _sealed(planted, "u", third)
+    chain = (first, second, read_second, third, read_third, missed)
+    return _sealed(planted, "w", first), {each.index for each in chain}
+
+
+def crossed_writes(history: History) -> tuple[History, set[int]]:
+    """Add two clients that each write one key and find nothing in the other's (Dekker)."""
+    planted, start = _after_load(history)
+    here = _by("a", _planted_write(planted, "w", start, start + 1))
+    there = _by("b", _planted_write(planted, "v", start, start + 1))
+    blind = _by("a", _planted_read(planted, start + 2, start + 3, None))
+    blind.key = "v"
+    other = _by("b", _planted_read(planted, start + 2, start + 3, None))
+    _sealed(planted, "v", there)
+    named = {each.index for each in (here, there, blind, other)}
+    return _sealed(planted, "w", here), named
+
+
+def _by(client: str, operation: Operation) -> Operation:
+    operation.client = client
+    return operation
+
+
 def _after_load(history: History) -> tuple[History, float]:
     """Return a copy, and a moment after its load at which a defect fits in.
 
@@ -146,12 +221,13 @@ def _planted_write(history: History, key: str, start: float, end: float) -> Oper
 
 
 def _planted_read(history: History, start: float, end: float, write: Operation | None) -> Operation:
+    """Add a read of the key of ``write``, or of the planted key if it is to find nothing."""
     index = max(each.index for each in history.operations) + 1
     read = Operation(
         index,
         f"p{index}",
         GET,
-        "w",
+        "w" if write is None else write.key,
         Phase.LOAD,
         at(start),
         at(start),
@@ -187,11 +263,22 @@ REGISTER_DEFECTS = {
         failed_write_read,
         sibling_read,
     ),
+    "sequential": (crossed_writes, sibling_read, chain_of_causes_broken, read_forgotten),
+    "causal": (chain_of_causes_broken, cause_unseen, earlier_write_unseen, own_write_unread),
+    "read-your-writes": (own_write_unread,),
+    "monotonic-reads": (read_forgotten,),
+    "monotonic-writes": (earlier_write_unseen,),
+    "writes-follow-reads": (cause_unseen,),
     "durability": (lost_write, erased_key, failed_write_read),
     "conflicts": (sibling_read,),
     "convergence": (differing_replica,),
 }
 LEADERLESS_DEFECTS = {
+    "causal": (chain_of_causes_broken, cause_unseen, earlier_write_unseen, own_write_unread),
+    "read-your-writes": (own_write_unread,),
+    "monotonic-reads": (read_forgotten,),
+    "monotonic-writes": (earlier_write_unseen,),
+    "writes-follow-reads": (cause_unseen,),
     "durability": (lost_write, erased_key, failed_write_read),
     "conflicts": (vanished_write,),
     "convergence": (differing_replica,),

@@ -1,8 +1,9 @@
 """Spreading the seeds of a swarm over the cores of this machine. The shell of a pure room."""
 
 import signal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from multiprocessing import get_context
 from os import cpu_count
 from typing import Any
@@ -78,14 +79,15 @@ def _run_there(
     on_result: OnResult | None,
 ) -> None:
     # Started afresh rather than forked: the caller may hold threads or gRPC.
-    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_ignore_interrupt)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
     waiting = iter(chunks)
     running: set[Future[list[SeedResult]]] = set()
     try:
         while True:
             # Two tasks for each process: enough to keep it busy, few enough to stop soon.
             while len(running) < 2 * jobs and (chunk := next(waiting, None)) is not None:
-                running.add(pool.submit(_run_chunk, raw, name, chunk))
+                with _interrupts_held_back():
+                    running.add(pool.submit(_run_chunk, raw, name, chunk))
             if not running:
                 return
             done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -93,7 +95,11 @@ def _run_there(
             if stop_at_first and any(failed):
                 return
     finally:
+        # Whatever ends it, what is under way comes to its end and counts.
         pool.shutdown(wait=True, cancel_futures=True)
+        for each in running:
+            if not each.cancelled() and each.exception() is None:
+                _take(each.result(), results, on_result)
 
 
 def _take(
@@ -113,6 +119,14 @@ def _run_chunk(
     return [run_seed(raw, name, seed, family) for seed, family in tasks]
 
 
-def _ignore_interrupt() -> None:
-    """Ctrl-C reaches every process of the terminal; the first one decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Start processes that never see a Ctrl-C, though it reaches every process of a terminal.
+
+    This one decides what it means. A process inherits what is held back here.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

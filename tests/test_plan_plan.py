@@ -376,7 +376,7 @@ def test_the_schema_knows_every_section() -> None:
     schema = json_schema()
     assert set(schema["properties"]) == {
         *("title", "question", "run", "cluster", "leader", "leaderless", "workload"),
-        *("fault", "expect", "simulation", "swarm"),
+        *("fault", "expect", "variant", "simulation", "swarm"),
     }
     assert schema["$defs"]["FaultTable"]["properties"]["for"]["anyOf"][0]["type"] == "string"
     assert schema["additionalProperties"] is False

@@ -120,12 +120,18 @@ def test_mistakes_of_form_are_told_in_plain_words(text: str, line: str) -> None:
 
 
 BACKENDS = [
-    ('[cluster]\nleader = "raff"', "cluster.leader: no backend 'raff'; installed: dynamo, raft"),
+    (
+        '[cluster]\nleader = "raff"',
+        "cluster.leader: no backend 'raff'; installed: dynamo, primary_backup, raft",
+    ),
     (
         '[cluster]\nleaderless = "raft"',
         'cluster.leaderless: "raft" is a leader backend, expected a leaderless backend',
     ),
-    ("[leader.zab]\na = 1", "leader.zab: no backend 'zab'; installed: dynamo, raft"),
+    (
+        "[leader.zab]\na = 1",
+        "leader.zab: no backend 'zab'; installed: dynamo, primary_backup, raft",
+    ),
     (
         "[leader.dynamo]\nn = 3",
         'leader.dynamo: "dynamo" is a leaderless backend, expected a leader backend',

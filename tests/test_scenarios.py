@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from replication.analysis import known_checks, measure_problem
+from replication.errors import ConfigError
 from replication.plan import (
     FaultKind,
     Plan,
@@ -18,6 +19,7 @@ from replication.plan import (
     make_plan,
 )
 from replication.plan.load import FOLDERS
+from replication.protocol import Family
 
 ROOT = Path(__file__).resolve().parents[1]
 find = cache(find_backend)
@@ -40,6 +42,8 @@ def planned(name: str, *overrides: str) -> Plan:
 def test_every_promised_scenario_is_there() -> None:
     assert {
         "flaky-network",
+        "async-loses-writes",
+        "split-brain",
         "follower-crash",
         "leader-crash",
         "leader-partition",
@@ -102,6 +106,33 @@ def test_split_writers_expects_of_each_variant_what_it_can_give(
         if each.check == "conflicts"
     }
     assert found == verdicts
+
+
+@pytest.mark.parametrize("name", ["async-loses-writes", "split-brain"])
+def test_every_variant_plans_the_same_faults_and_has_its_own_expectations(name: str) -> None:
+    variants = load_scenario(name, find=find).variants
+    assert len(variants) == 3
+    plans = [planned(f"{name}:{variant}") for variant in variants]
+    assert [plan.name for plan in plans] == [f"{name}:{variant}" for variant in variants]
+    assert len({repr(plan.faults) for plan in plans}) == 1
+    assert len({plan.title for plan in plans}) == 3
+    assert len({plan.expectations for plan in plans}) == 3
+    assert len({repr(plan.backends[Family.LEADERLESS]) for plan in plans}) == 1
+
+
+def test_what_is_wrong_in_a_variant_is_said_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = find_scenario("split-brain").read_text()
+    path.write_text(text.replace("fencing=false", "fenzing=false", 1))
+    with pytest.raises(ConfigError) as caught:
+        load_scenario(path, find=find)
+    assert [line.partition(": ")[0] for line in caught.value.problems] == ["mine.toml:fencing-off"]
+    assert "fenzing" in caught.value.problems[0]
+    with pytest.raises(ConfigError, match="there are: raft, fencing-off, fencing-on"):
+        load_scenario(f"{path}:fence", find=find)
+    path.write_text(text.replace('"fencing-on"', '"raft"'))
+    with pytest.raises(ConfigError, match=r'"raft" is there already'):
+        load_scenario(path, find=find)
 
 
 def test_a_wheel_carries_the_scenarios_to_where_they_are_looked_for() -> None:

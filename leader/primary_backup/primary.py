@@ -232,8 +232,8 @@ class Primary:
     def _replicate(self, standby: Standby, now_ns: int, heartbeat: bool) -> None:
         replica = self.replica
         log, settings = replica.log, replica.settings
-        if heartbeat:
-            standby.retry(now_ns, settings.heartbeat_ns)
+        if heartbeat and standby.transfer is not None:
+            standby.retry(now_ns, settings.lease_ns)
         if standby.transfer is None and standby.next_index <= log.trimmed_index:
             self._begin_transfer(standby)
         message = replica.message()

@@ -1,8 +1,8 @@
 """What a primary knows of one standby, and what it may send to it.
 
 One message with records is outstanding at a time, and the next takes all that came in meanwhile: a
-slow standby gets larger messages, not more of them. What is lost is sent again when a heartbeat
-finds that no answer has come.
+slow standby gets larger messages, not more of them. A heartbeat asks for what is under way as well:
+who has not got it refuses, and it is sent again.
 """
 
 from collections.abc import Iterator
@@ -109,10 +109,9 @@ class Standby:
         self.confirmed_ns = max(self.confirmed_ns, sent_ns)
 
     def retry(self, now_ns: int, after_ns: int) -> None:
-        """Give up on an answer that has not come for ``after_ns``: send from the match again."""
+        """Give up on the answer to a chunk that has not come for ``after_ns``: send it again."""
         if self.outstanding_ns is not None and now_ns - self.outstanding_ns >= after_ns:
             self.outstanding_ns = None
-            self.next_index = self.match_index + 1
 
     def lag_ns(self, now_ns: int, last_index: Index) -> int:
         """Return for how long it has lacked something of the log, as far as is known."""

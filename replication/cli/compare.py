@@ -4,6 +4,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,6 +70,13 @@ def run_command(side: str, **options: Any) -> None:
     _run("run", (Family(side),), options)
 
 
+def each_variant(options: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the options once for each variant of the scenario; as they are if it has none."""
+    scenario, _ = loaded(options)
+    names = [f"{options['scenario']}:{variant}" for variant in scenario.variants]
+    return [{**options, "scenario": name} for name in names] or [options]
+
+
 def loaded(options: dict[str, Any]) -> "tuple[Scenario, int]":
     """Return the scenario with the options applied, and the seed to use."""
     from replication import api
@@ -90,17 +98,36 @@ def _run(command: str, families: Sequence[Family], options: dict[str, Any]) -> N
     from replication import api
     from replication.cli.progress import progress_line
 
-    scenario, seed = loaded(options)
-    with progress_line(Console(stderr=True), options["quiet"]) as tell:
-        findings = api.run(
-            scenario,
-            families,
-            seed,
-            options["runs"],
-            tell,
-            again(command, families, options, ("--seed", str(seed))),
-        )
-    print_findings(findings, options["output"])
+    found: list[Any] = []
+    done: list[Scenario] = []
+    for chosen in each_variant(options):
+        scenario, seed = loaded(chosen)
+        sides = changed_sides(scenario, done, families)
+        done.append(scenario)
+        if not sides:
+            continue
+        words = again(command, families, chosen, ("--seed", str(seed)))
+        with progress_line(Console(stderr=True), options["quiet"]) as tell:
+            found.append(api.run(scenario, sides, seed, options["runs"], tell, words))
+        end_early_if_interrupted(found, options["output"])
+    print_findings(found, options["output"])
+
+
+def changed_sides(
+    scenario: "Scenario", done: "Sequence[Scenario]", families: Sequence[Family]
+) -> list[Family]:
+    """Return the sides that no earlier variant had planned just so: the others need no new run."""
+
+    def side(scenario: "Scenario", family: Family) -> Any:
+        plan = scenario.plan
+        chosen = {family: plan.backends[family]}
+        return replace(plan, name="", title="", expectations=(), scenario={}, backends=chosen)
+
+    return [
+        family
+        for family in families
+        if not any(side(scenario, family) == side(earlier, family) for earlier in done)
+    ]
 
 
 def again(
@@ -118,26 +145,45 @@ def again(
     return shlex.join(words)
 
 
-def print_findings(findings: Any, output: str) -> None:
-    """Print the report of a run in one of the formats, and end with its exit code."""
+def end_early_if_interrupted(found: Sequence[Any], output: str) -> None:
+    """Print what there is and end, if the last run was interrupted: no variant comes after it."""
+    if any(side.interrupted for side in found[-1].sides.values()):
+        print_findings(found, output)
+
+
+def print_findings(found: Sequence[Any], output: str) -> None:
+    """Print the reports of one or more runs in one of the formats, and end with the exit code.
+
+    Several runs are the variants of a scenario: a table of all comes last, and the gravest verdict
+    counts. As JSON they are a list.
+    """
     from rich.console import Console
 
+    from replication.analysis.findings import combine
     from replication.analysis.findings_json import findings_to_json
     from replication.cli.edge import exit_code
+    from replication.report import variants
     from replication.report.markdown import markdown
     from replication.report.summary import summarize
     from replication.report.terminal import print_summary
 
     if output == JSON:
-        sys.stdout.write(findings_to_json(findings))
+        documents = [findings_to_json(each) for each in found]
+        many = len(documents) > 1
+        sys.stdout.write(f"[{','.join(documents)}]\n" if many else documents[0])
     elif output == MARKDOWN:
-        sys.stdout.write(markdown(summarize(findings)))
+        sys.stdout.write("\n".join(markdown(summarize(each)) for each in found))
+        sys.stdout.write(variants.markdown_table(found) if len(found) > 1 else "")
     else:
-        page = None if findings.folder is None else f"{findings.folder}/report.html"
-        print_summary(Console(), summarize(findings), page)
-    sides = findings.sides.values()
+        for each in found:
+            page = None if each.folder is None else f"{each.folder}/report.html"
+            print_summary(Console(), summarize(each), page)
+        if len(found) > 1:
+            variants.print_table(Console(), found)
+    sides = [side for each in found for side in each.sides.values()]
     problems = [problem for side in sides for problem in side.problems]
     for problem in problems:
         click.echo(f"the run broke: {problem}", err=True)
     interrupted = any(side.interrupted for side in sides)
-    raise SystemExit(int(exit_code(findings.verdict, problems, interrupted)))
+    verdict = combine(each.verdict for each in found)
+    raise SystemExit(int(exit_code(verdict, problems, interrupted)))

@@ -67,4 +67,4 @@ def report_command(run: str, fresh: bool, runs: Path, output: str) -> None:
         findings = api.analyse(folder)
     else:
         findings = read_findings(folder)
-    print_findings(findings, output)
+    print_findings([findings], output)

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from replication.cli.compare import MARKDOWN, again, loaded, print_findings, run_options
+from replication.cli.compare import (
+    MARKDOWN,
+    again,
+    changed_sides,
+    each_variant,
+    end_early_if_interrupted,
+    loaded,
+    print_findings,
+    run_options,
+)
 from replication.cli.edge import ExitCode, fail
 from replication.cli.seeds import Told, as_json, in_words
 from replication.protocol import Family
@@ -76,10 +85,18 @@ def simulate_command(side: str | None, seeds: range | None, **options: Any) -> N
         raise click.UsageError(f"{', '.join(misplaced)} needs --seeds A-B")
     from replication import api
 
-    scenario, seed = loaded(options)
-    command = again("simulate", families, options, ("--seed", str(seed)))
-    findings = api.simulate(scenario, seed, options["runs"], command, families)
-    print_findings(findings, options["output"])
+    found: list[Any] = []
+    done: list[Scenario] = []
+    for chosen in each_variant(options):
+        scenario, seed = loaded(chosen)
+        sides = changed_sides(scenario, done, families)
+        done.append(scenario)
+        if not sides:
+            continue
+        command = again("simulate", families, chosen, ("--seed", str(seed)))
+        found.append(api.simulate(scenario, seed, options["runs"], command, sides))
+        end_early_if_interrupted(found, options["output"])
+    print_findings(found, options["output"])
 
 
 def _many(seeds: range, families: Sequence[Family], options: dict[str, Any]) -> NoReturn:

@@ -71,19 +71,54 @@ def load_scenario(
 ) -> Scenario:
     """Return the scenario in a file, with ``path=value`` overrides applied before it is judged.
 
-    Raises ConfigError with every problem of the file. See ``read_scenario`` for the names that
-    expectations may use.
+    ``NAME:VARIANT`` is one of its variants: what the variant sets comes before ``overrides``.
+    Without one, its variants are judged too. Raises ConfigError with every problem of the file. See
+    ``read_scenario`` for the names that expectations may use.
     """
-    path = find_scenario(name_or_path)
-    raw = apply_overrides(_read_toml(path), overrides)
-    return read_scenario(
-        raw,
-        path.stem,
-        path.name,
-        find=find,
-        known_checks=known_checks,
-        measure_problem=measure_problem,
-    )
+    name, variant = str(name_or_path), ""
+    if not Path(name).is_file() and ":" in name:
+        name, _, variant = name.rpartition(":")
+    path = find_scenario(name)
+    tables = _read_toml(path)
+
+    def read(variant: str) -> Scenario:
+        raw = tables if not variant else _varied(tables, variant, path.name)
+        return read_scenario(
+            apply_overrides(raw, overrides),
+            f"{path.stem}:{variant}" if variant else path.stem,
+            f"{path.name}:{variant}" if variant else path.name,
+            find=find,
+            known_checks=known_checks,
+            measure_problem=measure_problem,
+        )
+
+    scenario = read(variant)
+    problems: list[str] = []
+    for each in scenario.variants:
+        try:
+            read(each)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    return scenario
+
+
+def _varied(tables: dict[str, Any], name: str, source: str) -> dict[str, Any]:
+    """Return the tables as the variant ``name`` sets them; it has no variants of its own."""
+    listed = tables.get("variant", [])
+    variants = {
+        each.get("name"): each.get("set", [])
+        for each in (listed if isinstance(listed, list) else [])
+        if isinstance(each, dict)
+    }
+    if name not in variants:
+        known = ", ".join(str(each) for each in variants) or "none"
+        raise ConfigError([f'{source}: there is no variant "{name}"; there are: {known}'])
+    varied = apply_overrides(tables, variants[name])
+    varied.pop("variant", None)
+    varied["title"] = f"{varied.get('title', '')}: {name}"
+    return varied
 
 
 def read_plan(path: Path, *, find: FindBackend = find_backend) -> Plan:

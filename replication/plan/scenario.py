@@ -25,6 +25,7 @@ class Scenario:
 
     name: str
     plan: Plan
+    variants: tuple[str, ...] = ()  # names; a scenario that has some is run as each of them
 
     @property
     def title(self) -> str:
@@ -71,6 +72,10 @@ def read_scenario(
     backends = read_backends(document, problems, find)
     check_workload(document, problems, backends)
     check_faults(document, problems)
+    names = [each.name for each in document.variant]
+    for index, variant in enumerate(names):
+        if variant in names[:index]:
+            problems.add(("variant", index, "name"), f'"{variant}" is there already')
     expectations = read_expectations(
         document, problems, backends, Known(known_checks, measure_problem)
     )
@@ -98,7 +103,7 @@ def read_scenario(
         spares=parts.spares_of(document),
         regions=tuple(document.cluster.regions),
     )
-    return Scenario(name, plan)
+    return Scenario(name, plan, tuple(each.name for each in document.variant))
 
 
 def _levels(document: Document) -> dict[Family, dict[OperationKind, str]]:

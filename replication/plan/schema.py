@@ -277,6 +277,13 @@ Bound: TypeAlias = Annotated[
 ]
 
 
+class VariantTable(Section):
+    """``[[variant]]``: the same scenario with other settings, as ``SCENARIO:NAME``."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    set: list[Word] = Field(min_length=1, description="PATH=VALUE, each as after --set")
+
+
 class ExpectTable(Section):
     """``[[expect]]``: one line that the run is judged by."""
 
@@ -309,3 +316,6 @@ class Document(Section):
     workload: WorkloadSection = WorkloadSection()
     fault: list[FaultTable] = []
     expect: list[ExpectTable] = []
+    variant: list[VariantTable] = Field(
+        default=[], description="if there are any, they are run, each by itself"
+    )

@@ -7,6 +7,7 @@ import pytest
 
 from leaderless.dynamo import DynamoSettings
 from leaderless.dynamo.ring import make_ring
+from leaderless.dynamo.settings import CompareAndSet
 from replication.errors import (
     InvalidRequest,
     Overloaded,
@@ -283,8 +284,8 @@ def test_answer_after_the_deadline_is_not_a_second_reply() -> None:
     assert cluster.replies[number] == QuorumTimeout(1, 2)
 
 
-def test_compare_and_set_is_refused() -> None:
-    cluster = Cluster()
+def test_compare_and_set_can_be_refused() -> None:
+    cluster = Cluster(DynamoSettings(compare_and_set=CompareAndSet.REFUSED))
     body = storage_pb2.CompareAndSetRequest(key=KEY, value=b"x", write_id=write_id("a1"))
     assert isinstance(cluster.result(FIRST, body), InvalidRequest)
     assert isinstance(cluster.result(OUTSIDER, body), InvalidRequest)

@@ -98,7 +98,7 @@ def test_promise_says_what_the_numbers_give() -> None:
 
 
 def test_levels_of_other_families_are_refused_before_the_core() -> None:
-    for level in (storage_pb2.CONSISTENCY_LEASE, storage_pb2.CONSISTENCY_LINEARIZABLE):
+    for level in (storage_pb2.CONSISTENCY_LEASE, storage_pb2.CONSISTENCY_LOCAL):
         body = put("acorn", "a1", level=level)
         problem = check(backend, body)
         assert problem is not None

@@ -6,8 +6,8 @@ to its next write), ``quorum`` (what a coordinator waits for), ``targets`` (whom
 ``coordinator``, ``reading`` and ``repair``, ``writing``, ``hints`` (what waits for who was away),
 ``forwarder`` (keys of other nodes),
 ``detector``, ``phi``, ``swim`` and ``gossip`` (who seems alive), ``merkle``, ``anti_entropy`` and
-``rounds`` (replicas that compare themselves), ``commands`` (of an operator), ``replica`` and
-``outbox`` (state and effects), ``core``.
+``rounds`` (replicas that compare themselves), ``paxos`` and ``conditional`` (compare-and-set),
+``commands`` (of an operator), ``replica`` and ``outbox`` (state and effects), ``core``.
 
 What a cluster of these guarantees, while what is persisted stays persisted
 - A write is acknowledged when W nodes have it on their disks: primaries of its key, the first N
@@ -36,6 +36,10 @@ What a cluster of these guarantees, while what is persisted stays persisted
 - With ``anti_entropy`` on, replicas that can talk to each other become equal, whatever they missed
   and whether or not anybody reads. BARRIER_REPAIRED is answered when a round of every node has
   found nothing different: then what was acknowledged before it is at all its replicas.
+- ``compare_and_set = "paxos"``: compare-and-set and reads at LINEARIZABLE of a key are linearizable
+  as long as it is written in no other way and no replica's disk is lost. QuorumTimeout and
+  Indefinite leave the outcome open; a retry with the same write id finds out. Keys that are also
+  written plainly have no such order: WritesMixed tells of them.
 - A refusal (QuorumUnreachable, InvalidRequest, Overloaded) means that nothing was done.
   QuorumTimeout means that replicas may hold the write, and read repair may spread it.
 - A write that is retried with its write id takes effect once if the coordinator still holds its
@@ -97,6 +101,7 @@ backend = Backend(
             storage_pb2.CONSISTENCY_QUORUM,
             storage_pb2.CONSISTENCY_ALL,
             storage_pb2.CONSISTENCY_ANY,
+            storage_pb2.CONSISTENCY_LINEARIZABLE,
         }
     ),
     single_register=False,

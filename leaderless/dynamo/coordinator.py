@@ -6,14 +6,18 @@ any node coordinate a read; here that would save a hop for one read in five and 
 a primary has at hand. Where a fallback may count and no primary is alive, a fallback coordinates.
 """
 
+from leaderless.dynamo.conditional import Proposers
 from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.quorum import (
     Body,
+    Conditional,
+    Forwardable,
     Need,
     Origin,
     PendingRead,
     PendingWrite,
+    is_conditional,
     may_stand_in,
     need,
 )
@@ -21,7 +25,13 @@ from leaderless.dynamo.reading import Reads
 from leaderless.dynamo.settings import Quorum
 from leaderless.dynamo.targets import NOBODY, Targets, choose_targets
 from leaderless.dynamo.writing import Writes
-from replication.errors import OperationError, Overloaded, QuorumTimeout, QuorumUnreachable
+from replication.errors import (
+    InvalidRequest,
+    OperationError,
+    Overloaded,
+    QuorumTimeout,
+    QuorumUnreachable,
+)
 from replication.protocol import Instant, NodeId
 from replication.v1 import storage_pb2
 
@@ -29,17 +39,22 @@ from replication.v1 import storage_pb2
 class Coordinator:
     """Gathers quorums for the operations that this node coordinates."""
 
-    def __init__(self, node: Node, handoff: Handoff) -> None:
+    def __init__(self, node: Node, handoff: Handoff, proposers: Proposers | None) -> None:
         self._node = node
+        self._proposers = proposers
         self.reads = Reads(node, handoff)
         self.writes = Writes(node, handoff)
 
-    def perform(self, now: Instant, origin: Origin, body: Body, deadline_ns: int) -> None:
+    def perform(self, now: Instant, origin: Origin, body: Forwardable, deadline_ns: int) -> None:
         """Begin an operation on a key that this node is a primary of, or may stand in for.
 
         It is answered by ``deadline_ns`` or the timeout of the settings, whatever is sooner.
         """
         try:
+            if is_conditional(body):
+                self._perform_conditional(now, origin, body, deadline_ns)
+                return
+            assert not isinstance(body, storage_pb2.CompareAndSetRequest), "it is conditional"
             wanted = need(body, self._node.settings)
             targets = self._targets(now, body)
             dead = self._require_alive(now, targets, wanted)
@@ -50,10 +65,21 @@ class Coordinator:
                 )
                 self.reads.begin(now, read, deadline_ns)
             else:
+                if self._proposers is not None:
+                    self._proposers.plain_write(body.key)
                 self.writes.begin(now, origin, body, wanted, targets, dead, deadline_ns)
         except OperationError as refusal:
             # Raised before anything was stored or sent.
             self.fail(origin, refusal)
+
+    def _perform_conditional(
+        self, now: Instant, origin: Origin, body: Conditional, deadline_ns: int
+    ) -> None:
+        if self._proposers is None:
+            text = "compare-and-set and linearizable reads need compare_and_set = 'paxos'"
+            raise InvalidRequest(text)
+        self.require_room()
+        self._proposers.perform(now, origin, body, deadline_ns)
 
     def fail(self, origin: Origin, error: OperationError) -> None:
         """Answer with an error, and count it."""

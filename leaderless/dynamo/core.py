@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 
 from leaderless.dynamo.anti_entropy import AntiEntropy
 from leaderless.dynamo.commands import Commands
+from leaderless.dynamo.conditional import Proposers
 from leaderless.dynamo.coordinator import Coordinator
 from leaderless.dynamo.forwarder import Forwarder
 from leaderless.dynamo.gossip import SwimDetector, make_detector
@@ -16,6 +17,7 @@ from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.merkle import MerkleForest
 from leaderless.dynamo.node import COUNTERS, Node
 from leaderless.dynamo.outbox import Outbox
+from leaderless.dynamo.paxos import Acceptors
 from leaderless.dynamo.pending import PendingTable
 from leaderless.dynamo.quorum import (
     PendingBarrier,
@@ -29,10 +31,10 @@ from leaderless.dynamo.quorum import (
 from leaderless.dynamo.reading import digest_of
 from leaderless.dynamo.replica import STAND_IN_SPACE, Replica
 from leaderless.dynamo.ring import make_ring
-from leaderless.dynamo.settings import DynamoSettings
+from leaderless.dynamo.settings import CompareAndSet, DynamoSettings
 from leaderless.dynamo.versions import decode, versioning
 from leaderless.v1 import dynamo_pb2
-from replication.errors import ConfigError, InvalidRequest, Overloaded
+from replication.errors import ConfigError, Overloaded
 from replication.protocol import (
     Effect,
     Instant,
@@ -44,7 +46,7 @@ from replication.protocol import (
     RequestId,
     Saved,
 )
-from replication.v1 import control_pb2, event_pb2, storage_pb2
+from replication.v1 import control_pb2, event_pb2
 
 META = "meta"
 
@@ -92,7 +94,13 @@ class DynamoCore:
         self._node.stand_ins.load(saved)
         self._handoff = Handoff(self._node, len(self._membership.members))
         self._handoff.load(saved)
-        self._coordinator = Coordinator(self._node, self._handoff)
+        self._acceptors = Acceptors(self._node.replica.encoded, self._take_chosen)
+        self._acceptors.load(saved)
+        self._proposers = None
+        if settings.compare_and_set is CompareAndSet.PAXOS:
+            rng = Random(self._rng.getrandbits(64))
+            self._proposers = Proposers(self._node, self._acceptors, rng)
+        self._coordinator = Coordinator(self._node, self._handoff, self._proposers)
         self._forwarder = Forwarder(self._node, self._coordinator)
         self._anti_entropy = None
         if forest is not None:
@@ -128,6 +136,8 @@ class DynamoCore:
             self._receive_batch(now, sender, message.batch)
         elif message.HasField("anti_entropy") and self._anti_entropy is not None:
             self._anti_entropy.receive(now, sender, message.anti_entropy)
+        elif message.HasField("paxos") and self._proposers is not None:
+            self._proposers.receive(now, sender, message.paxos)
         elif message.HasField("gossip") and isinstance(self._node.detector, SwimDetector):
             self._node.detector.receive(now.monotonic_ns, sender, message.gossip)
         return []
@@ -138,9 +148,6 @@ class DynamoCore:
         body = request.body
         if isinstance(body, control_pb2.CommandRequest):
             self._commands.submit(now, request_id, body, request.deadline_ns)
-        elif isinstance(body, storage_pb2.CompareAndSetRequest):
-            text = "compare-and-set needs replicas that agree on an order; this cluster's do not"
-            self._coordinator.fail(request_id, InvalidRequest(text))
         elif request.deadline_ns <= now.monotonic_ns:
             text = "the deadline passed before the operation was begun"
             self._coordinator.fail(request_id, Overloaded(text))
@@ -173,6 +180,8 @@ class DynamoCore:
                 case _:
                     assert_never(item)
         self._handoff.replay(now)
+        if self._proposers is not None:
+            self._proposers.wake(now)
         if self._node.detector.heartbeat_due(now.monotonic_ns):
             for peer in self._peers:
                 self._node.outbox.heartbeat(peer)
@@ -183,7 +192,10 @@ class DynamoCore:
     def wake_at(self) -> int | None:
         """Return when the next heartbeat, suspicion, deadline or background work is due."""
         times = [self._node.detector.wake_at()]
-        for due_ns in (self._node.pending.wake_at(), self._handoff.wake_at()):
+        due = [self._node.pending.wake_at(), self._handoff.wake_at()]
+        if self._proposers is not None:
+            due.append(self._proposers.wake_at())
+        for due_ns in due:
             if due_ns is not None:
                 times.append(due_ns)
         if self._anti_entropy is not None:
@@ -194,6 +206,7 @@ class DynamoCore:
         """Return what the inputs since the last call want done, in the order of ``Outbox``."""
         node = self._node
         writes = [*node.replica.writes(), *node.stand_ins.writes(), *self._handoff.writes()]
+        writes += self._acceptors.writes()
         return node.outbox.flush(writes)
 
     def status(self) -> control_pb2.NodeStatus:
@@ -241,6 +254,9 @@ class DynamoCore:
         pairs = {b"node": name.encode(), b"life": b"%d" % life, b"versions": kind.encode()}
         writes = [Put(META, key, value) for key, value in pairs.items()]
         return f"{name}#{incarnation:012x}", life, writes
+
+    def _take_chosen(self, key: str, encoded: bytes) -> None:
+        self._node.merge(key, decode(encoded), encoded)
 
     def _store(self, now: Instant, store: dynamo_pb2.Store) -> bool:
         """Take a write. Returns False when there is no room for what is another node's."""

@@ -7,7 +7,7 @@ forwarded operation is sent once: another coordinator would give a write a secon
 from leaderless.dynamo.coordinator import Coordinator
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.pending import NUMBERS_PER_LIFE, Once
-from leaderless.dynamo.quorum import Body, PendingForward, may_stand_in, need
+from leaderless.dynamo.quorum import Forwardable, PendingForward, may_stand_in, need
 from leaderless.dynamo.settings import Quorum
 from leaderless.v1 import dynamo_pb2
 from replication.errors import (
@@ -34,7 +34,7 @@ class Forwarder:
         self,
         now: Instant,
         request_id: RequestId,
-        body: Body,
+        body: Forwardable,
         primaries: tuple[NodeId, ...],
         deadline_ns: int,
     ) -> None:
@@ -82,6 +82,8 @@ class Forwarder:
                 message.put.CopyFrom(body)
             case storage_pb2.DeleteRequest():
                 message.delete.CopyFrom(body)
+            case storage_pb2.CompareAndSetRequest():
+                message.compare_and_set.CopyFrom(body)
         node.outbox.question(alive[0], body.ByteSize()).forwards.append(message)
 
     def take(self, now: Instant, sender: NodeId, message: dynamo_pb2.Forward) -> None:
@@ -124,7 +126,7 @@ class Forwarder:
         self._coordinator.fail(item.request_id, QuorumTimeout(0, item.needed))
 
 
-def _request(message: dynamo_pb2.Forward) -> Body | None:
+def _request(message: dynamo_pb2.Forward) -> Forwardable | None:
     match message.WhichOneof("request"):
         case "get":
             return message.get
@@ -132,6 +134,8 @@ def _request(message: dynamo_pb2.Forward) -> Body | None:
             return message.put
         case "delete":
             return message.delete
+        case "compare_and_set":
+            return message.compare_and_set
     return None
 
 
@@ -143,6 +147,8 @@ def _result(message: dynamo_pb2.Forwarded) -> StorageResponse | OperationError:
             return message.put
         case "delete":
             return message.delete
+        case "compare_and_set":
+            return message.compare_and_set
         case "failure":
             failure = message.failure
             return operation_error(failure.reason, failure.message, dict(failure.metadata))

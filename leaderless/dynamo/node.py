@@ -48,6 +48,9 @@ COUNTERS = (
     "siblings_created",
     "siblings_resolved",
     "versions_dropped",
+    "compare_and_sets",  # that took effect, coordinated here
+    "ballots_lost",  # to another proposer
+    "proposals_recovered",  # that another proposer had left half done
     "false_suspicions",  # a peer that counted as dead or dying was heard of again, in the same life
     "merkle_exchanges",  # begun here and answered
     "merkle_ranges_compared",  # partitions whose roots were compared, in these
@@ -171,6 +174,8 @@ class Node:
                 forwarded.put.CopyFrom(result)
             case storage_pb2.DeleteResponse():
                 forwarded.delete.CopyFrom(result)
+            case storage_pb2.CompareAndSetResponse():
+                forwarded.compare_and_set.CopyFrom(result)
             case OperationError():
                 forwarded.failure.CopyFrom(
                     storage_pb2.OperationFailure(

@@ -6,7 +6,7 @@ machine).
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from leaderless.dynamo.settings import DynamoSettings, Hints, Quorum
 from leaderless.dynamo.targets import Targets
@@ -21,6 +21,8 @@ Origin: TypeAlias = RequestId | tuple[NodeId, int]
 
 WriteBody: TypeAlias = storage_pb2.PutRequest | storage_pb2.DeleteRequest
 Body: TypeAlias = storage_pb2.GetRequest | WriteBody
+Conditional: TypeAlias = storage_pb2.CompareAndSetRequest | storage_pb2.GetRequest
+Forwardable: TypeAlias = Body | storage_pb2.CompareAndSetRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +41,24 @@ class Need:
         return replicas >= self.replicas and primaries >= self.primaries
 
 
-def need(body: Body, settings: DynamoSettings) -> Need:
+def is_conditional(body: Forwardable) -> TypeGuard[Conditional]:
+    """Tell whether the replicas must agree on an order: compare-and-set, and reads that see it."""
+    if isinstance(body, storage_pb2.CompareAndSetRequest):
+        return True
+    return body.consistency == storage_pb2.CONSISTENCY_LINEARIZABLE and isinstance(
+        body, storage_pb2.GetRequest
+    )
+
+
+def need(body: Forwardable, settings: DynamoSettings) -> Need:
     """Return what a request waits for.
 
     An explicit number comes before the level, the level before the default of the cluster. Raises
     InvalidRequest for a number that no quorum of N replicas can have.
     """
+    if isinstance(body, storage_pb2.CompareAndSetRequest) or is_conditional(body):
+        majority = settings.n // 2 + 1
+        return Need(majority, majority)
     if isinstance(body, storage_pb2.GetRequest):
         name, explicit, default = "r", body.r, settings.r
         primaries = body.pr or settings.pr
@@ -77,8 +91,10 @@ def _level(body: Body, settings: DynamoSettings, default: int) -> int:
     raise InvalidRequest(f"the consistency level {body.consistency} is not offered")
 
 
-def may_stand_in(body: Body, settings: DynamoSettings) -> bool:
+def may_stand_in(body: Forwardable, settings: DynamoSettings) -> bool:
     """Tell whether a node that is no primary of the key may count."""
+    if is_conditional(body):
+        return False
     return settings.quorum is Quorum.SLOPPY or body.consistency == storage_pb2.CONSISTENCY_ANY
 
 

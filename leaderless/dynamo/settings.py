@@ -53,6 +53,13 @@ class Detection(StrEnum):
     SWIM = "swim"  # the nodes find out together: probes, suspicion, refutation
 
 
+class CompareAndSet(StrEnum):
+    """Whether there are conditional writes, and reads that see them in order."""
+
+    PAXOS = "paxos"  # the replicas of a key agree on each by Paxos
+    REFUSED = "refused"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamoSettings:
     """The settings of a cluster; all its nodes must have the same."""
@@ -85,6 +92,7 @@ class DynamoSettings:
     push_pull_ns: int = 6_000 * MILLISECOND_NS  # between exchanges of everything
     read_timeout_ns: int = 500 * MILLISECOND_NS  # or the request's own deadline, if that is sooner
     write_timeout_ns: int = 500 * MILLISECOND_NS
+    compare_and_set: CompareAndSet = CompareAndSet.PAXOS
     anti_entropy_ns: int = 2_000 * MILLISECOND_NS  # between exchanges with one peer each; 0: none
     anti_entropy_bytes_per_s: int = 1024 * 1024  # what a node may send for it
     hints: Hints = Hints.DURABLE
@@ -123,6 +131,7 @@ class DynamoSettings:
             ("quorum", self.quorum, list(Quorum)),
             ("hints", self.hints, list(Hints)),
             ("detector", self.detector, list(Detection)),
+            ("compare_and_set", self.compare_and_set, list(CompareAndSet)),
         ):
             if word not in words:
                 yield f"{name} is {word!r}, expected one of {', '.join(words)}"

@@ -168,6 +168,7 @@ class DynamoMessage(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     ANTI_ENTROPY_FIELD_NUMBER: _builtins.int
     GOSSIP_FIELD_NUMBER: _builtins.int
+    PAXOS_FIELD_NUMBER: _builtins.int
     life: _builtins.int
     """of the sender: another number each time it starts"""
     @_builtins.property
@@ -178,6 +179,8 @@ class DynamoMessage(_message.Message):
     def anti_entropy(self) -> Global___AntiEntropy: ...
     @_builtins.property
     def gossip(self) -> Global___Gossip: ...
+    @_builtins.property
+    def paxos(self) -> Global___Paxos: ...
     def __init__(
         self,
         *,
@@ -186,12 +189,13 @@ class DynamoMessage(_message.Message):
         batch: Global___Batch | None = ...,
         anti_entropy: Global___AntiEntropy | None = ...,
         gossip: Global___Gossip | None = ...,
+        paxos: Global___Paxos | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind", "paxos", b"paxos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind", "life", b"life"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind", "life", b"life", "paxos", b"paxos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "batch", "anti_entropy", "gossip"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "batch", "anti_entropy", "gossip", "paxos"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -414,6 +418,7 @@ class Forward(_message.Message):
     GET_FIELD_NUMBER: _builtins.int
     PUT_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
+    COMPARE_AND_SET_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     budget_ns: _builtins.int
     """answer within this time of receiving it"""
@@ -425,6 +430,8 @@ class Forward(_message.Message):
     def put(self) -> _storage_pb2.PutRequest: ...
     @_builtins.property
     def delete(self) -> _storage_pb2.DeleteRequest: ...
+    @_builtins.property
+    def compare_and_set(self) -> _storage_pb2.CompareAndSetRequest: ...
     def __init__(
         self,
         *,
@@ -434,12 +441,13 @@ class Forward(_message.Message):
         get: _storage_pb2.GetRequest | None = ...,
         put: _storage_pb2.PutRequest | None = ...,
         delete: _storage_pb2.DeleteRequest | None = ...,
+        compare_and_set: _storage_pb2.CompareAndSetRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delete", b"delete", "get", b"get", "put", b"put", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compare_and_set", b"compare_and_set", "delete", b"delete", "get", b"get", "put", b"put", "request", b"request"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_ns", b"budget_ns", "delete", b"delete", "get", b"get", "life", b"life", "number", b"number", "put", b"put", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budget_ns", b"budget_ns", "compare_and_set", b"compare_and_set", "delete", b"delete", "get", b"get", "life", b"life", "number", b"number", "put", b"put", "request", b"request"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get", "put", "delete"]  # noqa: Y015
+    _WhichOneofReturnType_request: _TypeAlias = _typing.Literal["get", "put", "delete", "compare_and_set"]  # noqa: Y015
     _WhichOneofArgType_request: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_request) -> _WhichOneofReturnType_request | None: ...
 
@@ -454,6 +462,7 @@ class Forwarded(_message.Message):
     PUT_FIELD_NUMBER: _builtins.int
     DELETE_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    COMPARE_AND_SET_FIELD_NUMBER: _builtins.int
     number: _builtins.int
     @_builtins.property
     def get(self) -> _storage_pb2.GetResponse: ...
@@ -463,6 +472,8 @@ class Forwarded(_message.Message):
     def delete(self) -> _storage_pb2.DeleteResponse: ...
     @_builtins.property
     def failure(self) -> _storage_pb2.OperationFailure: ...
+    @_builtins.property
+    def compare_and_set(self) -> _storage_pb2.CompareAndSetResponse: ...
     def __init__(
         self,
         *,
@@ -471,12 +482,13 @@ class Forwarded(_message.Message):
         put: _storage_pb2.PutResponse | None = ...,
         delete: _storage_pb2.DeleteResponse | None = ...,
         failure: _storage_pb2.OperationFailure | None = ...,
+        compare_and_set: _storage_pb2.CompareAndSetResponse | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["delete", b"delete", "failure", b"failure", "get", b"get", "put", b"put", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compare_and_set", b"compare_and_set", "delete", b"delete", "failure", b"failure", "get", b"get", "put", b"put", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete", b"delete", "failure", b"failure", "get", b"get", "number", b"number", "put", b"put", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare_and_set", b"compare_and_set", "delete", b"delete", "failure", b"failure", "get", b"get", "number", b"number", "put", b"put", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["get", "put", "delete", "failure"]  # noqa: Y015
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["get", "put", "delete", "failure", "compare_and_set"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
 
@@ -797,3 +809,200 @@ class MemberUpdate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MemberUpdate: _TypeAlias = MemberUpdate  # noqa: Y015
+
+@_typing.final
+class Paxos(_message.Message):
+    """Single-decree Paxos on what a key holds next (Lamport, "Paxos Made Simple", §2.2)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    PREPARE_FIELD_NUMBER: _builtins.int
+    PROMISE_FIELD_NUMBER: _builtins.int
+    PROPOSE_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    COMMIT_FIELD_NUMBER: _builtins.int
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """of the attempt, of this life of the proposer; an answer repeats it"""
+    key: _builtins.str
+    @_builtins.property
+    def prepare(self) -> Global___Ballot: ...
+    @_builtins.property
+    def promise(self) -> Global___Promise: ...
+    @_builtins.property
+    def propose(self) -> Global___Proposal: ...
+    @_builtins.property
+    def accepted(self) -> Global___Verdict: ...
+    @_builtins.property
+    def commit(self) -> Global___Proposal: ...
+    @_builtins.property
+    def committed(self) -> Global___Verdict: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        key: _builtins.str = ...,
+        prepare: Global___Ballot | None = ...,
+        promise: Global___Promise | None = ...,
+        propose: Global___Proposal | None = ...,
+        accepted: Global___Verdict | None = ...,
+        commit: Global___Proposal | None = ...,
+        committed: Global___Verdict | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "commit", b"commit", "committed", b"committed", "prepare", b"prepare", "promise", b"promise", "propose", b"propose", "step", b"step"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "commit", b"commit", "committed", b"committed", "key", b"key", "number", b"number", "prepare", b"prepare", "promise", b"promise", "propose", b"propose", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_step: _TypeAlias = _typing.Literal["prepare", "promise", "propose", "accepted", "commit", "committed"]  # noqa: Y015
+    _WhichOneofArgType_step: _TypeAlias = _typing.Literal["step", b"step"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_step) -> _WhichOneofReturnType_step | None: ...
+
+Global___Paxos: _TypeAlias = Paxos  # noqa: Y015
+
+@_typing.final
+class Ballot(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUND_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    round: _builtins.int
+    actor: _builtins.str
+    """of one life of one node: no ballot is used twice"""
+    def __init__(
+        self,
+        *,
+        round: _builtins.int = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "round", b"round"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Ballot: _TypeAlias = Ballot  # noqa: Y015
+
+@_typing.final
+class Proposal(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BALLOT_FIELD_NUMBER: _builtins.int
+    SIBLINGS_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    siblings: _builtins.bytes
+    """a Siblings: the version that the key is to hold, and what it replaces"""
+    @_builtins.property
+    def ballot(self) -> Global___Ballot: ...
+    @_builtins.property
+    def applied(self) -> _containers.RepeatedCompositeFieldContainer[_storage_pb2.WriteId]:
+        """the last write of each of the last clients"""
+
+    def __init__(
+        self,
+        *,
+        ballot: Global___Ballot | None = ...,
+        siblings: _builtins.bytes = ...,
+        applied: _abc.Iterable[_storage_pb2.WriteId] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ballot", b"ballot"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "ballot", b"ballot", "siblings", b"siblings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Proposal: _TypeAlias = Proposal  # noqa: Y015
+
+@_typing.final
+class Verdict(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTED_FIELD_NUMBER: _builtins.int
+    PROMISED_FIELD_NUMBER: _builtins.int
+    granted: _builtins.bool
+    @_builtins.property
+    def promised(self) -> Global___Ballot:
+        """not granted: to whom"""
+
+    def __init__(
+        self,
+        *,
+        granted: _builtins.bool = ...,
+        promised: Global___Ballot | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["promised", b"promised"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "promised", b"promised"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class Promise(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    SIBLINGS_FIELD_NUMBER: _builtins.int
+    siblings: _builtins.bytes
+    """what is held of the key"""
+    @_builtins.property
+    def verdict(self) -> Global___Verdict: ...
+    @_builtins.property
+    def accepted(self) -> Global___Proposal:
+        """not known to be chosen; not set: none"""
+
+    @_builtins.property
+    def committed(self) -> Global___Proposal:
+        """the last that is known to be chosen, without its siblings"""
+
+    def __init__(
+        self,
+        *,
+        verdict: Global___Verdict | None = ...,
+        accepted: Global___Proposal | None = ...,
+        committed: Global___Proposal | None = ...,
+        siblings: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "committed", b"committed", "verdict", b"verdict"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "committed", b"committed", "siblings", b"siblings", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Promise: _TypeAlias = Promise  # noqa: Y015
+
+@_typing.final
+class PaxosRecord(_message.Message):
+    """What an acceptor must not forget; the value in the space "paxos" of its store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMISED_FIELD_NUMBER: _builtins.int
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    COMMITTED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def promised(self) -> Global___Ballot: ...
+    @_builtins.property
+    def accepted(self) -> Global___Proposal: ...
+    @_builtins.property
+    def committed(self) -> Global___Proposal:
+        """without its siblings: these are in the replica"""
+
+    def __init__(
+        self,
+        *,
+        promised: Global___Ballot | None = ...,
+        accepted: Global___Proposal | None = ...,
+        committed: Global___Proposal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "committed", b"committed", "promised", b"promised"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "committed", b"committed", "promised", b"promised"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaxosRecord: _TypeAlias = PaxosRecord  # noqa: Y015

@@ -82,6 +82,10 @@ def _event_words(event: NodeEvent) -> str | None:
         case "read_repaired":
             writes = ", ".join(fields["write_ids"])
             return f"repairs {fields['key']} at {fields['replica']}, which lacked {writes}"
+        case "writes_mixed":
+            return f"warns: {fields['key']} is written both plainly and by compare-and-set"
+        case "proposal_recovered":
+            return f"completes {fields['write_id']} of {fields['key']}, which was left half done"
         case "suspicion_raised":
             return f"suspects {fields['peer']} on the word of {fields['by']}"
         case "suspicion_refuted":

@@ -110,6 +110,8 @@ class Event(_message.Message):
     LEASE_CHANGED_FIELD_NUMBER: _builtins.int
     LEADERSHIP_TRANSFER_FIELD_NUMBER: _builtins.int
     CONFIGURATION_CHANGED_FIELD_NUMBER: _builtins.int
+    WRITES_MIXED_FIELD_NUMBER: _builtins.int
+    PROPOSAL_RECOVERED_FIELD_NUMBER: _builtins.int
     monotonic_ns: _builtins.int
     """of the node's clock; on one machine all nodes share it"""
     node: _builtins.str
@@ -177,6 +179,10 @@ class Event(_message.Message):
     def leadership_transfer(self) -> Global___LeadershipTransfer: ...
     @_builtins.property
     def configuration_changed(self) -> Global___ConfigurationChanged: ...
+    @_builtins.property
+    def writes_mixed(self) -> Global___WritesMixed: ...
+    @_builtins.property
+    def proposal_recovered(self) -> Global___ProposalRecovered: ...
     def __init__(
         self,
         *,
@@ -214,12 +220,14 @@ class Event(_message.Message):
         lease_changed: Global___LeaseChanged | None = ...,
         leadership_transfer: Global___LeadershipTransfer | None = ...,
         configuration_changed: Global___ConfigurationChanged | None = ...,
+        writes_mixed: Global___WritesMixed | None = ...,
+        proposal_recovered: Global___ProposalRecovered | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted", "snapshot_taken", "snapshot_sent", "snapshot_installed", "lease_changed", "leadership_transfer", "configuration_changed"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted", "snapshot_taken", "snapshot_sent", "snapshot_installed", "lease_changed", "leadership_transfer", "configuration_changed", "writes_mixed", "proposal_recovered"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1226,3 +1234,49 @@ class SuspicionRefuted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SuspicionRefuted: _TypeAlias = SuspicionRefuted  # noqa: Y015
+
+@_typing.final
+class WritesMixed(_message.Message):
+    """A key is written both plainly and by compare-and-set: neither sees the other in order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WritesMixed: _TypeAlias = WritesMixed  # noqa: Y015
+
+@_typing.final
+class ProposalRecovered(_message.Message):
+    """Compare-and-set: a proposer found a proposal that another had left half done, and completed it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    WRITE_ID_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    @_builtins.property
+    def write_id(self) -> _storage_pb2.WriteId: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        write_id: _storage_pb2.WriteId | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["write_id", b"write_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "write_id", b"write_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProposalRecovered: _TypeAlias = ProposalRecovered  # noqa: Y015

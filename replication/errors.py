@@ -154,6 +154,16 @@ class Expired(OperationError):
         super().__init__("its time had passed before the client came to it; nothing was sent")
 
 
+class NothingRead(OperationError):
+    """It would have changed what its client had read, and the read failed: nothing was sent."""
+
+    definite = True
+    grpc_status = "FAILED_PRECONDITION"
+
+    def __init__(self, why: str = "the read that it builds on failed") -> None:
+        super().__init__(f"{why}; nothing was sent")
+
+
 class LeadershipLost(OperationError):
     """In the log of a leader that stepped down: a later leader may commit it or drop it."""
 

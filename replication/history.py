@@ -193,6 +193,7 @@ class History:
     heal_ns: int  # when all faults were healed and the load had ended
     settle_end_ns: int
     single_register: bool  # the backend promises one order per key
+    workload: str = "register"  # what values mean: register, counter, set, append (client.updates)
     lossless: bool = True  # the backend promises that acknowledged writes survive
     wall_start_ns: int = 0  # Unix time of time 0
     settings: dict[str, Any] = field(default_factory=dict)

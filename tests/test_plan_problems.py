@@ -119,6 +119,10 @@ def test_mistakes_of_form_are_told_in_plain_words(text: str, line: str) -> None:
     assert len([each for each in found if "unknown key" not in each]) <= 1
 
 
+YCSB_E = (
+    "workload.kind: YCSB E scans ranges of keys, which the storage API does not offer, "
+    "expected A to F without E"
+)
 BACKENDS = [
     (
         '[cluster]\nleader = "raff"',
@@ -215,6 +219,19 @@ def fake_raft() -> Callable[[str], FoundBackend]:
 
 
 WORKLOAD = [
+    ('kind = "ycsb-e"', YCSB_E),
+    (
+        'kind = "ycsb-a"\nmix = { get = 1.0 }',
+        "workload.mix: ycsb-a has its own mix, which is why it is called so",
+    ),
+    (
+        'kind = "set"\nmix = { put = 1.0 }',
+        'workload.mix.put: unknown key, expected "get" or "add"',
+    ),
+    (
+        'update = { leader = "put" }',
+        'workload.update: belongs to kind = "counter", "set", "append" or "ycsb-f" only',
+    ),
     ("mix = { get = 0.5, put = 0.4 }", "workload.mix: the shares sum to 0.9, expected 1"),
     ("mix = { get = 2 }", "workload.mix.get: 2 is too large, expected at most 1"),
     (
@@ -298,7 +315,7 @@ ARRIVALS = [
     (
         "{ count = 20 }",
         "{ count = 20, theta = 0.9 }",
-        'workload.keys.theta: belongs to pick = "zipfian" only',
+        'workload.keys.theta: belongs to pick = "zipfian" or "latest" only',
     ),
 ]
 

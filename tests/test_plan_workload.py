@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from replication.history import OperationKind
-from replication.plan.model import PlannedOperation
+from replication.plan import describe, read_scenario
+from replication.plan.model import PlannedOperation, Update
 from replication.plan.workload import (
     ClosedArrival,
     Keys,
@@ -20,7 +21,10 @@ from replication.plan.workload import (
     Pick,
     RegisterWorkload,
     Spacing,
+    UpdateWorkload,
 )
+from replication.protocol import Family
+from tests.support.scenarios import find
 
 ROOT = Path(__file__).resolve().parents[1]
 SECOND_NS = 1_000_000_000
@@ -226,3 +230,73 @@ def test_constant_spacing_is_even_over_all_clients() -> None:
 
 def test_a_closed_loop_never_ends_and_has_no_times() -> None:
     assert [each.due_ns for each in take(workload(), 1_000)] == [None] * 1_000
+
+
+def updates(update: Update = Update.ADD, share: float = 0.5, **more: object) -> UpdateWorkload:
+    values = {"keys": Keys(5), "arrival": ClosedArrival(), "clients": 3, "value_bytes": 9, **more}
+    return UpdateWorkload(update, share, **values)  # type: ignore[arg-type]
+
+
+def test_an_update_is_a_read_and_the_write_that_builds_on_it() -> None:
+    made = list(islice(updates().operations(1, 1, SECOND_NS), 200))
+    assert [each.sequence for each in made] == list(range(1, 201)), "without gaps"
+    writes = [each for each in made if each.update is not None]
+    assert 50 < len(writes) < 80, "half of the rounds, two operations each"
+    for write in writes:
+        before = made[write.sequence - 2]
+        assert (before.kind, before.key) == (OperationKind.GET, write.key)
+        assert (write.kind, write.due_ns) == (OperationKind.PUT, None)
+        assert write.value == f"c2-{write.sequence}", "the element names the write that adds it"
+    kinds = {update: updates(update).kind for update in Update}
+    assert kinds == {"replace": "register", "count": "counter", "add": "set", "append": "append"}
+
+
+def test_the_open_loop_says_when_a_read_is_due_and_its_write_follows() -> None:
+    work = updates(share=1.0, arrival=OpenArrival(30.0, Spacing.CONSTANT))
+    made = list(work.operations(1, 0, SECOND_NS))
+    assert [each.due_ns for each in made[::2]] == [number * SECOND_NS // 10 for number in range(10)]
+    assert {each.due_ns for each in made[1::2]} == {None}
+
+
+def test_latest_writes_in_turn_and_reads_what_was_written_last() -> None:
+    keys = Keys(12, Pick.LATEST)
+    work = RegisterWorkload(MIX[:2], keys, ClosedArrival(), 3, 4, with_context=True)
+    made = take(work, 3000, client=1)
+    written = [each.key for each in made if each.kind is OperationKind.PUT]
+    assert written[:5] == ["k0002", "k0005", "k0008", "k0011", "k0002"], "every third one is ours"
+    newest, near, reads = 1, 0, 0
+    for each in made:
+        if each.kind is OperationKind.PUT:
+            newest += 3
+        else:
+            reads += 1
+            distance = (newest - 1 - (int(each.key[1:]) - 1)) % 12
+            near += distance < 3
+    assert near > 0.5 * reads
+
+
+YCSB = {
+    "ycsb-a": {"get": 0.5, "put": 0.5},
+    "ycsb-b": {"get": 0.95, "put": 0.05},
+    "ycsb-c": {"get": 1.0},
+    "ycsb-d": {"get": 0.95, "put": 0.05},
+    "ycsb-f": {"get": 2 / 3, "compare-and-set": 1 / 3},
+}
+
+
+@pytest.mark.parametrize("kind", YCSB)
+def test_ycsb_workloads_have_their_mix_and_their_keys(kind: str) -> None:
+    work: dict[str, object] = {"kind": kind, "arrival": {"kind": "closed"}, "clients": 2}
+    raw = {"title": "t", "question": "q", "workload": work}
+    plan = read_scenario(raw, "y", "y.toml", find=find).plan
+    made = list(islice(plan.operations("c1", Family.LEADER), 2000))
+    found = Counter(each.kind.value for each in made)
+    for name, share in YCSB[kind].items():
+        assert abs(found[name] / 2000 - share) < 0.04
+    assert set(found) == set(YCSB[kind])
+    assert {len(each.value) for each in made if each.value is not None} <= {1000}
+    there = list(islice(plan.operations("c1", Family.LEADERLESS), 2000))
+    assert [each.key for each in there] == [each.key for each in made]
+    assert all(each.kind is not OperationKind.COMPARE_AND_SET for each in there)
+    (told,) = [line for line in describe(plan) if "keys" in line and line.startswith("For ")]
+    assert ("written in turn" if kind == "ycsb-d" else "zipfian") in told

@@ -3,6 +3,7 @@
 - ``session`` decides (pure). One :class:`~replication.client.session.Session` is one client: a
   single thread of operations. The load driver performs it on real nodes and the simulation in
   virtual time, so both sides of a comparison and both ways of running it share one retry policy.
+- ``suspicion`` is what it knows of silent nodes, ``updates`` what it writes having read (pure).
 - ``command`` decides whom an operator's command goes to (pure).
 - ``requests`` builds the protobuf request of a planned operation and reads a response back into
   the history (pure).

@@ -107,6 +107,14 @@ def carried_after(
     return Carried(response.context, covers[-COVERED_IDS_MAX:])
 
 
+def values_after(operation: Operation) -> tuple[str, ...]:
+    """Return the live values of the key that its client knows of after an ok operation."""
+    if operation.kind is OperationKind.GET:
+        live = (each for each in operation.seen if not each.tombstone)
+        return tuple(each.value or "" for each in live)
+    return () if operation.kind is OperationKind.DELETE else (operation.value or "",)
+
+
 def seen_version(version: storage_pb2.Version) -> SeenVersion:
     """Return one version of a response as histories keep it."""
     identity = version.write_id

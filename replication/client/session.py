@@ -27,20 +27,24 @@ from replication.client.requests import (
     build_request,
     carried_after,
     record_response,
+    values_after,
     write_id,
 )
+from replication.client.suspicion import Suspicions
+from replication.client.updates import derived
 from replication.errors import (
     Conflict,
     Expired,
     Indefinite,
     InvalidRequest,
     LeadershipLost,
+    NothingRead,
     NotLeader,
     OperationError,
     Overloaded,
     Unreachable,
 )
-from replication.history import Operation, Outcome, Phase
+from replication.history import Operation, OperationKind, Outcome, Phase
 from replication.plan.model import PlannedClient, PlannedOperation, Route
 from replication.protocol import Family, NodeId, StorageRequest, StorageResponse
 
@@ -50,8 +54,6 @@ PAUSES_NS = (5 * MILLISECOND_NS, 10 * MILLISECOND_NS, 20 * MILLISECOND_NS, 40 * 
 REST_NS = 20 * MILLISECOND_NS
 READ_TIMEOUT_SHARE = 4  # a read gives its first node a quarter of the operation's time
 READ_TIMEOUT_NS_MIN = 200 * MILLISECOND_NS
-SUSPICION_NS = 500 * MILLISECOND_NS
-SUSPICION_NS_MAX = 4_000 * MILLISECOND_NS
 ANSWER_MARGIN_NS_MAX = 50 * MILLISECOND_NS
 
 
@@ -90,14 +92,6 @@ class Finished:
 Step: TypeAlias = Attempt | Wait | Finished
 
 
-@dataclass(slots=True)
-class _Suspicion:
-    until_ns: int
-    hints_until_ns: int  # hints at the node in ``term`` are not followed before
-    term: int  # that the client knew of when the node was silent
-    strikes: int
-
-
 class Session:
     """One client. Times are nanoseconds on any one clock of the caller's."""
 
@@ -119,7 +113,8 @@ class Session:
         self._spares = spares
         self._timeout_ns = operation_timeout_ns
         self._carried: dict[str, Carried] = {}
-        self._suspicions: dict[NodeId, _Suspicion] = {}
+        self._values: dict[str, tuple[str, ...]] = {}  # by key: as last read, or written since
+        self._suspicions = Suspicions()
         self._leader: NodeId | None = None
         self._term = 0
         # Of the operation in progress:
@@ -160,6 +155,7 @@ class Session:
         be free has waited. An operation whose time has passed fails without being sent.
         """
         assert self._operation is None, f"{self.client.name} has an operation in progress"
+        planned, problem = derived(planned, self._values.get(planned.key))
         is_write = planned.kind.is_write
         carries = is_write and planned.with_context
         self._sent = self._carried.get(planned.key, NOTHING_CARRIED) if carries else NOTHING_CARRIED
@@ -186,9 +182,10 @@ class Session:
         self._deadline_ns = operation.intended_ns + self._timeout_ns
         self._round = []
         self._pauses = self._silences = 0
-        self._error = None
+        self._error = problem
         if self._deadline_ns - now_ns < MILLISECOND_NS:
             self._error = Expired()
+        if self._error is not None:
             return self._give_up(now_ns)
         return self._ask(now_ns, self._first(now_ns))
 
@@ -197,7 +194,7 @@ class Session:
         node, self._node = self._node, None
         assert node is not None, "an attempt is outstanding"
         if not isinstance(result, Unreachable):
-            self._suspicions.pop(node, None)
+            self._suspicions.clear(node)
         if not isinstance(result, OperationError):
             return self._succeed(now_ns, node, result)
         self._error = result
@@ -210,7 +207,7 @@ class Session:
         node, self._node = self._node, None
         assert node is not None, "an attempt is outstanding"
         self._silences += 1
-        self._suspect(now_ns, node)
+        self._suspicions.suspect(now_ns, node, self._term)
         self._error = Indefinite("TIMEOUT", f"no answer from {node} in time")
         return self._unsure(now_ns, node)
 
@@ -260,26 +257,14 @@ class Session:
         if self._pinned:
             turn = [self.client.home]
         for node in turn:
-            suspicion = self._suspicions.get(node)
-            if node not in self._round and (suspicion is None or suspicion.until_ns <= now_ns):
+            if node not in self._round and not self._suspicions.avoids(now_ns, node):
                 return node
         return None if self._round else turn[0]
-
-    def _suspect(self, now_ns: int, node: NodeId) -> None:
-        before = self._suspicions.get(node)
-        strikes = 1 if before is None else before.strikes + 1
-        lasting_ns = min(SUSPICION_NS << (strikes - 1), SUSPICION_NS_MAX)
-        self._suspicions[node] = _Suspicion(
-            now_ns + lasting_ns, now_ns + SUSPICION_NS, self._term, strikes
-        )
 
     def _hint_is_good(self, now_ns: int, node: NodeId) -> bool:
         if node in self._round or node not in self._order:
             return False
-        suspicion = self._suspicions.get(node)
-        return (
-            suspicion is None or suspicion.term < self._term or suspicion.hints_until_ns <= now_ns
-        )
+        return not self._suspicions.doubts_hint(now_ns, node, self._term)
 
     def _learn(self, refused_by: NodeId, error: NotLeader) -> None:
         """Believe a hint unless it is of an older term than what is known (Raft §5.1)."""
@@ -376,7 +361,9 @@ class Session:
         operation.error, operation.message = error.reason, error.message
         if isinstance(error, NotLeader | LeadershipLost):
             operation.term = error.term
-        pointless = isinstance(error, Conflict | Expired | InvalidRequest)
+        if operation.kind is OperationKind.GET:
+            self._values.pop(operation.key, None)
+        pointless = isinstance(error, Conflict | Expired | InvalidRequest | NothingRead)
         return Finished(operation, 0 if pointless else REST_NS)
 
     def _succeed(self, now_ns: int, node: NodeId, response: StorageResponse) -> Finished:
@@ -389,6 +376,7 @@ class Session:
         carried = carried_after(operation, response, self._sent)
         if carried is not None:
             self._carried[operation.key] = carried
+        self._values[operation.key] = values_after(operation)
         if self._family is Family.LEADER and not self._local:
             term = operation.term or 0
             # A follower may serve reads too, so a read does not make its node the leader.

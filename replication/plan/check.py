@@ -6,25 +6,28 @@ Checks report and change nothing; what they let through is compiled without a fu
 from collections.abc import Mapping
 
 from replication.history import OperationKind
-from replication.plan.parts import clients_of, nodes_of
+from replication.plan.parts import ADD, UPDATES, YCSB, clients_of, key_choice, nodes_of
 from replication.plan.problems import Path, Problems, hint_at, one_of, unknown_key
 from replication.plan.regions import regions
 from replication.plan.schema import Document, OperationTable
 from replication.plan.settings import Chosen
 from replication.plan.swarm import ScenarioDocument
 from replication.plan.units import duration_text, shown
-from replication.plan.workload import Pick
+from replication.plan.workload import Pick, WorkloadKind
 from replication.protocol import Family
 from replication.v1 import storage_pb2
 
 OPERATION_TIMEOUT_NS_MIN = 10_000_000
 SHARES_TOLERANCE = 1e-6
-MIX_KINDS = (OperationKind.GET, OperationKind.PUT, OperationKind.DELETE)
+REPLICA_KINDS = (OperationKind.GET, OperationKind.PUT, OperationKind.DELETE)
 
 # Which keys of [workload] and of its tables belong to which kind; the others belong to all.
-_REGISTER_ONLY = ("mix", "keys", "arrival")
+_REGISTER_ONLY = ("mix", "keys", "arrival", "update")
 _ARRIVAL_KEYS = {"open": ("rate", "spacing"), "closed": ("think",)}
-_KEYS_KEYS = {Pick.ZIPFIAN: ("theta",), Pick.HOTSPOT: ("hot_keys", "hot_operations")}
+_KEYS_KEYS = {
+    (Pick.ZIPFIAN, Pick.LATEST): ("theta",),
+    (Pick.HOTSPOT,): ("hot_keys", "hot_operations"),
+}
 _READS_ONLY = ("lease", "local")
 _WRITES_ONLY = ("any",)
 
@@ -64,7 +67,7 @@ def check_workload(
 ) -> None:
     """Judge ``[workload]``: what the clients do, where they are and what they ask for."""
     workload = document.workload
-    if workload.kind == "explicit":
+    if workload.kind is WorkloadKind.EXPLICIT:
         _explicit(document, problems)
     else:
         _register(document, problems)
@@ -94,11 +97,17 @@ def _register(document: Document, problems: Problems) -> None:
             ("workload", "operation"), 'listed operations belong to kind = "explicit" only'
         )
     _mix(document, problems)
-    for pick, keys in _KEYS_KEYS.items():
-        for key in keys:
+    if workload.kind is WorkloadKind.YCSB_E:
+        words = "YCSB E scans ranges of keys, which the storage API does not offer, expected A to F"
+        problems.add(("workload", "kind"), f"{words} without E")
+    if workload.kind not in UPDATES and "update" in workload.model_fields_set:
+        problems.add(("workload", "update"), f"belongs to kind = {one_of(UPDATES)} only")
+    pick = key_choice(document).pick
+    for picks, names in _KEYS_KEYS.items():
+        for key in names:
             path: Path = ("workload", "keys", key)
-            if workload.keys.pick is not pick and key in workload.keys.model_fields_set:
-                problems.add(path, f'belongs to pick = "{pick}" only')
+            if pick not in picks and key in workload.keys.model_fields_set:
+                problems.add(path, f"belongs to pick = {one_of(picks)} only")
     arrival = workload.arrival
     if arrival is None or arrival.kind is None:
         if problems.sound(("workload", "arrival", "kind")):
@@ -122,9 +131,14 @@ def _mix(document: Document, problems: Problems) -> None:
     if mix is None:
         return
     path: Path = ("workload", "mix")
+    workload_kind = document.workload.kind
+    if workload_kind in YCSB:
+        problems.add(path, f"{workload_kind} has its own mix, which is why it is called so")
+        return
+    kinds = [OperationKind.GET, ADD] if workload_kind in UPDATES else [*OperationKind]
     for kind in mix:
-        if kind not in MIX_KINDS:
-            problems.add((*path, kind), unknown_key(kind, MIX_KINDS))
+        if kind not in kinds:
+            problems.add((*path, kind), unknown_key(kind, kinds))
     total = sum(mix.values())
     if problems.sound(path) and abs(total - 1) > SHARES_TOLERANCE:
         problems.add(path, f"the shares sum to {total:g}, expected 1")
@@ -201,8 +215,8 @@ def _replicas(document: Document, problems: Problems, backends: Mapping[Family, 
     levels = document.workload.consistency.leaderless
     for kind, count in document.workload.replicas.items():
         path: Path = ("workload", "replicas", kind)
-        if kind not in MIX_KINDS:
-            problems.add(path, unknown_key(kind, MIX_KINDS))
+        if kind not in REPLICA_KINDS:
+            problems.add(path, unknown_key(kind, REPLICA_KINDS))
         elif not 1 <= count <= replicas_max and chosen is not None:
             problems.add(path, f"{count} is out of range, expected 1 to {words}")
         elif kind in levels:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from itertools import combinations
 
+from replication.history import OperationKind
 from replication.plan.model import (
     BackendChoice,
     Direction,
@@ -13,6 +14,7 @@ from replication.plan.model import (
     PartitionShape,
     PlannedFault,
     Route,
+    Update,
 )
 from replication.plan.plan import Plan
 from replication.plan.regions import places, round_trip_ns
@@ -27,6 +29,7 @@ from replication.plan.workload import (
     Pick,
     RegisterWorkload,
     Spacing,
+    UpdateWorkload,
 )
 from replication.protocol import Family
 
@@ -110,6 +113,9 @@ def _workload(plan: Plan) -> list[str]:
         case ClosedArrival(think_ns=think_ns):
             pause = f"{duration_text(think_ns)} after" if think_ns else "as soon as"
             load += f" each starts an operation {pause} its last one has ended"
+    if isinstance(work, UpdateWorkload):
+        reads = f"{(1 - work.updates) * 100:g}% get, {work.updates * 100:g}% {work.update.value}"
+        return [f"{load}: {reads} on {_keys(work.keys)}.", _updates(plan, work.update)]
     return [f"{load}: {_mix(work)} on {_keys(work.keys)}.", _writes(work)]
 
 
@@ -122,6 +128,8 @@ def _keys(keys: Keys) -> str:
     match keys.pick:
         case Pick.ZIPFIAN:
             return f"{text}, zipfian with theta = {keys.theta:g}, k0001 the hottest"
+        case Pick.LATEST:
+            return f"{text}, written in turn and read the sooner the later written"
         case Pick.HOTSPOT:
             return (
                 f"{text}, {keys.hot_operations * 100:g}% of it on the first "
@@ -135,6 +143,27 @@ def _writes(work: RegisterWorkload) -> str:
     if work.with_context:
         return f"{size}; a write carries the context of its client's last read of the key."
     return f"{size}; writes carry no context, as if nothing had been read."
+
+
+def _updates(plan: Plan, update: Update) -> str:
+    what = {
+        Update.REPLACE: "write a new value",
+        Update.COUNT: "write the greatest number found and one more",
+        Update.ADD: "write every element found and one more",
+        Update.APPEND: "write the list found with one element more at its end",
+    }[update]
+    ways = {
+        OperationKind.PUT: "a put with the context of the read",
+        OperationKind.COMPARE_AND_SET: "a compare-and-set, which fails when the key has changed",
+    }
+    kinds = [plan.update_kinds.get(family, OperationKind.PUT) for family in Family]
+    sides = " and ".join(
+        f"{ways[kind]} on the {family.value} side"
+        for family, kind in zip(Family, kinds, strict=True)
+    )
+    if kinds[0] is kinds[1]:
+        sides = f"{ways[kinds[0]]}"
+    return f"To {update.value} is to read the key and {what}: {sides}."
 
 
 def _levels(plan: Plan, family: Family) -> str:

@@ -33,6 +33,15 @@ class PlannedClient:
     think_ns: int = 0  # closed loop: pause between the end of one operation and the next
 
 
+class Update(StrEnum):
+    """What a write makes of the values that its client has just read (see ``client.updates``)."""
+
+    REPLACE = "replace"  # its own value instead of them
+    COUNT = "count"  # one more than the greatest number among them
+    ADD = "add"  # all their elements and one more
+    APPEND = "append"  # all their elements in order, and one more at the end
+
+
 @dataclass(frozen=True, slots=True)
 class PlannedOperation:
     """One operation as the plan wants it; its write id is (client, sequence)."""
@@ -47,6 +56,8 @@ class PlannedOperation:
     consistency: str | None = None  # a name of storage.Consistency without its prefix, lower case
     replicas: int = 0  # explicit R of a get or W of a write; 0: as the cluster is set
     with_context: bool = True  # writes: carry the context of the client's last read of the key
+    update: Update | None = None  # writes: ``value`` is what is added to the values read before
+    expects_last: bool = False  # compare-and-set: ``expected`` is the value the client last knew of
 
 
 class FaultKind(StrEnum):

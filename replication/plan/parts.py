@@ -15,6 +15,7 @@ from replication.plan.model import (
     PlannedFault,
     PlannedOperation,
     Timing,
+    Update,
 )
 from replication.plan.schema import Document, FaultTable, TargetTable
 from replication.plan.targets import ALL, parse_target
@@ -24,15 +25,37 @@ from replication.plan.workload import (
     ExplicitWorkload,
     Keys,
     OpenArrival,
+    Pick,
     RegisterWorkload,
     Spacing,
+    UpdateWorkload,
     Workload,
+    WorkloadKind,
     key_name,
 )
 from replication.protocol import Family
 
 HOLD_NS = 5_000_000  # of duplicate and reorder, unless the fault says so
 MIX: Mapping[str, float] = {OperationKind.GET: 0.5, OperationKind.PUT: 0.5}
+ADD = "add"  # in the mix of a workload that updates
+UPDATES: Mapping[WorkloadKind, Update] = {
+    WorkloadKind.COUNTER: Update.COUNT,
+    WorkloadKind.SET: Update.ADD,
+    WorkloadKind.APPEND: Update.APPEND,
+    WorkloadKind.YCSB_F: Update.REPLACE,
+}
+# YCSB's core workloads: how keys are chosen, and how much of what is done.
+YCSB: Mapping[WorkloadKind, Pick] = {
+    **dict.fromkeys((each for each in WorkloadKind if each.startswith("ycsb-")), Pick.ZIPFIAN),
+    WorkloadKind.YCSB_D: Pick.LATEST,
+}
+YCSB_MIXES: Mapping[WorkloadKind, Mapping[str, float]] = {
+    WorkloadKind.YCSB_A: MIX,
+    WorkloadKind.YCSB_B: {OperationKind.GET: 0.95, OperationKind.PUT: 0.05},
+    WorkloadKind.YCSB_C: {OperationKind.GET: 1.0},
+    WorkloadKind.YCSB_D: {OperationKind.GET: 0.95, OperationKind.PUT: 0.05},
+}
+YCSB_VALUE_BYTES = 1000
 
 
 def nodes_of(document: Document) -> tuple[str, ...]:
@@ -54,7 +77,7 @@ def clients_of(document: Document) -> tuple[str, ...]:
 def keys_of(document: Document) -> tuple[str, ...]:
     """Return every key that an operation may touch."""
     workload = document.workload
-    if workload.kind == "explicit":
+    if workload.kind is WorkloadKind.EXPLICIT:
         return tuple(sorted({each.key for each in workload.operation if each.key is not None}))
     return tuple(key_name(rank) for rank in range(workload.keys.count))
 
@@ -81,23 +104,51 @@ def clients(document: Document) -> tuple[PlannedClient, ...]:
 def workload(document: Document) -> Workload:
     """Return what the clients do."""
     table = document.workload
-    if table.kind == "explicit":
+    if table.kind is WorkloadKind.EXPLICIT:
         return ExplicitWorkload(_listed(document))
-    mix = MIX if table.mix is None else table.mix
-    keys = table.keys
+    update = UPDATES.get(table.kind)
+    if update is not None:
+        updates = 0.5 if table.mix is None else table.mix.get(ADD, 0.0)
+        arrival = _arrival(document)
+        size = _value_bytes(document)
+        return UpdateWorkload(update, updates, key_choice(document), arrival, table.clients, size)
+    mix = table.mix or YCSB_MIXES.get(table.kind, MIX)
+    return RegisterWorkload(
+        mix=tuple((OperationKind(kind), share) for kind, share in mix.items() if share > 0),
+        keys=key_choice(document),
+        arrival=_arrival(document),
+        clients=table.clients,
+        value_bytes=_value_bytes(document),
+        with_context=table.context,
+    )
+
+
+def update_kinds(document: Document) -> dict[Family, OperationKind]:
+    """Return what the write of an update is on each side; empty when nothing is updated."""
+    table = document.workload
+    if table.kind not in UPDATES:
+        return {}
+    return {family: OperationKind(getattr(table.update, family.value)) for family in Family}
+
+
+def _value_bytes(document: Document) -> int:
+    table = document.workload
+    given = "value_bytes" in table.model_fields_set or table.kind not in YCSB
+    return table.value_bytes if given else YCSB_VALUE_BYTES
+
+
+def key_choice(document: Document) -> Keys:
+    """Return the keys and how one is chosen."""
+    table = document.workload.keys
+    pick = table.pick
+    if "pick" not in table.model_fields_set:
+        pick = YCSB.get(document.workload.kind, pick)
     chosen = {
         name: value
         for name in ("theta", "hot_keys", "hot_operations")
-        if (value := getattr(keys, name)) is not None
+        if (value := getattr(table, name)) is not None
     }
-    return RegisterWorkload(
-        mix=tuple((OperationKind(kind), share) for kind, share in mix.items() if share > 0),
-        keys=Keys(keys.count, keys.pick, **chosen),
-        arrival=_arrival(document),
-        clients=table.clients,
-        value_bytes=table.value_bytes,
-        with_context=table.context,
-    )
+    return Keys(table.count, pick, **chosen)
 
 
 def _arrival(document: Document) -> Arrival:

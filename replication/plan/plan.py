@@ -45,6 +45,7 @@ class Plan:
     scenario: Mapping[str, Any]  # as parsed, overrides applied
     levels: Mapping[Family, Mapping[OperationKind, str]] = field(default_factory=dict)
     replica_counts: Mapping[OperationKind, int] = field(default_factory=dict)
+    update_kinds: Mapping[Family, OperationKind] = field(default_factory=dict)  # of updates: put
     spares: tuple[NodeId, ...] = ()  # nodes that are no members, until a fault lets them join
     regions: tuple[str, ...] = ()  # to which nodes are dealt in turn; empty: all side by side
 
@@ -73,7 +74,10 @@ class Plan:
             kind: (self.consistency(family, kind), self.replicas(family, kind))
             for kind in OperationKind
         }
+        update_kind = self.update_kinds.get(family, OperationKind.PUT)
         for operation in operations:
+            if operation.update is not None:
+                operation = replace(operation, kind=update_kind)
             level, replicas = asked[operation.kind]
             if level is None and replicas == 0:
                 yield operation

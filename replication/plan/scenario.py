@@ -100,6 +100,7 @@ def read_scenario(
         replica_counts={
             OperationKind(kind): count for kind, count in document.workload.replicas.items()
         },
+        update_kinds=parts.update_kinds(document),
         spares=parts.spares_of(document),
         regions=tuple(document.cluster.regions),
     )

@@ -28,7 +28,7 @@ from replication.plan.units import (
     shown,
     signed_duration_ns,
 )
-from replication.plan.workload import Pick, Spacing
+from replication.plan.workload import Pick, Spacing, WorkloadKind
 from replication.protocol import VALUE_BYTES_MAX, Family
 
 NODES_MAX = 51
@@ -187,10 +187,17 @@ class OperationTable(Section):
     )
 
 
+class UpdateTable(Section):
+    """``workload.update``: what the write of an update is, once the key has been read."""
+
+    leader: Literal["put", "compare-and-set"] = "compare-and-set"
+    leaderless: Literal["put", "compare-and-set"] = "put"
+
+
 class WorkloadSection(Section):
     """``[workload]``: what the clients do."""
 
-    kind: Literal["register", "explicit"] = "register"
+    kind: Annotated[WorkloadKind, Strict(False)] = WorkloadKind.REGISTER
     clients: int = Field(default=10, ge=1, le=CLIENTS_MAX)
     placement: Annotated[
         Annotated[str, _plain(_placement), Tag("text")] | Annotated[list[Word], Tag("list")],
@@ -206,6 +213,7 @@ class WorkloadSection(Section):
     context: bool = Field(
         default=True, description="writes carry the context of the client's last read"
     )
+    update: UpdateTable = UpdateTable()
     consistency: LevelsTable = LevelsTable()
     replicas: dict[str, int] = Field(
         default={}, description="leaderless: explicit R of get, W of put and delete"

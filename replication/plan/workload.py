@@ -15,7 +15,7 @@ from math import log
 from typing import TypeAlias
 
 from replication.history import OperationKind
-from replication.plan.model import PlannedOperation
+from replication.plan.model import PlannedOperation, Update
 from replication.plan.streams import stream
 
 SECOND_NS = 1_000_000_000
@@ -27,6 +27,23 @@ class Pick(StrEnum):
     UNIFORM = "uniform"
     ZIPFIAN = "zipfian"  # the k-th key with a probability proportional to 1 / k**theta
     HOTSPOT = "hotspot"  # a share of the operations on a share of the keys
+    LATEST = "latest"  # writes take the keys in turn, reads prefer those written last
+
+
+class WorkloadKind(StrEnum):
+    """What clients do. The letters are YCSB's core workloads."""
+
+    REGISTER = "register"
+    COUNTER = "counter"
+    SET = "set"
+    APPEND = "append"
+    YCSB_A = "ycsb-a"  # 50 % reads, 50 % writes
+    YCSB_B = "ycsb-b"  # 95 % reads
+    YCSB_C = "ycsb-c"  # reads only
+    YCSB_D = "ycsb-d"  # 95 % reads, of what was written last
+    YCSB_E = "ycsb-e"  # scans, which the API does not offer
+    YCSB_F = "ycsb-f"  # 50 % reads, 50 % reads with a write behind them
+    EXPLICIT = "explicit"
 
 
 class Spacing(StrEnum):
@@ -46,7 +63,9 @@ class Keys:
 
     count: int
     pick: Pick = Pick.UNIFORM
-    theta: float = 0.99  # zipfian: 0 is uniform, YCSB's 0.99 gives the hottest of 100 keys 19 %
+    theta: float = (
+        0.99  # zipfian, latest: 0 is uniform, YCSB's 0.99 gives the hottest of 100 keys 19 %
+    )
     hot_keys: float = 0.2  # hotspot: the share of the keys that is hot
     hot_operations: float = 0.8  # hotspot: the share of the operations that goes to them
 
@@ -69,7 +88,7 @@ def _cumulative(keys: Keys) -> tuple[float, ...]:
     match keys.pick:
         case Pick.UNIFORM:
             weights = [1.0] * keys.count
-        case Pick.ZIPFIAN:
+        case Pick.ZIPFIAN | Pick.LATEST:
             weights = [(rank + 1) ** -keys.theta for rank in range(keys.count)]
         case Pick.HOTSPOT:
             hot = min(keys.count, max(1, round(keys.count * keys.hot_keys)))
@@ -99,7 +118,10 @@ Arrival: TypeAlias = OpenArrival | ClosedArrival
 
 @dataclass(frozen=True, slots=True)
 class RegisterWorkload:
-    """Reads, writes and deletes of single keys; every value is written once."""
+    """Reads, writes and deletes of single keys; every value is written once.
+
+    A compare-and-set expects the value that its client last knew of.
+    """
 
     mix: tuple[tuple[OperationKind, float], ...]  # shares that sum to 1
     keys: Keys
@@ -107,6 +129,11 @@ class RegisterWorkload:
     clients: int
     value_bytes: int  # at least; a value is never shorter than its name
     with_context: bool
+
+    @property
+    def kind(self) -> str:
+        """What the values mean, as the history says it."""
+        return "register"
 
     def key_names(self) -> tuple[str, ...]:
         """Return every key that an operation may touch."""
@@ -118,46 +145,132 @@ class RegisterWorkload:
         chance = stream(seed, "workload", name, "what").random
         kinds = [kind for kind, _ in self.mix]
         shares = list(accumulate(share for _, share in self.mix))
-        weights = self.keys.cumulative()
-        dues = self._dues(seed, client, duration_ns)
+        choice = _Choice(self.keys, self.clients, client)
+        dues = _dues(self.arrival, self.clients, seed, client, duration_ns)
         for sequence, due_ns in enumerate(dues, 1):
             # Both draws are made for every operation, so that no kind shifts the keys.
             kind = kinds[_rank(shares, chance())]
-            key = key_name(_rank(weights, chance()))
+            key = choice.key(chance(), kind.is_write)
+            with_value = kind in (OperationKind.PUT, OperationKind.COMPARE_AND_SET)
             yield PlannedOperation(
                 client=name,
                 sequence=sequence,
                 due_ns=due_ns,
                 kind=kind,
                 key=key,
-                value=self._value(name, sequence) if kind is OperationKind.PUT else None,
+                value=_padded(name, sequence, self.value_bytes) if with_value else None,
                 with_context=self.with_context,
+                expects_last=kind is OperationKind.COMPARE_AND_SET,
             )
 
-    def _value(self, client: str, sequence: int) -> str:
-        return f"{client}-{sequence}".ljust(self.value_bytes, ".")
 
-    def _dues(self, seed: int, client: int, duration_ns: int) -> Iterator[int | None]:
-        match self.arrival:
-            case ClosedArrival():
-                while True:
-                    yield None
-            case OpenArrival(rate_per_s=rate, spacing=Spacing.CONSTANT):
-                # The clients take turns: all of them together are evenly spaced.
-                for turn in count():
-                    due_ns = round((turn * self.clients + client) * SECOND_NS / rate)
-                    if due_ns >= duration_ns:
-                        return
-                    yield due_ns
-            case OpenArrival(rate_per_s=rate):
-                chance = stream(seed, "workload", f"c{client + 1}", "when").random
-                mean_gap_ns = self.clients * SECOND_NS / rate
-                time_ns = 0.0
-                while True:
-                    time_ns -= log(1.0 - chance()) * mean_gap_ns
-                    if time_ns >= duration_ns:
-                        return
-                    yield int(time_ns)
+@dataclass(frozen=True, slots=True)
+class UpdateWorkload:
+    """Reads, and updates: a read whose values the write right behind it builds upon.
+
+    The two are operations of their own. Whether the write is a put with the context of the read or
+    a compare-and-set depends on the side (``Plan.update_kinds``); here it is a put.
+    """
+
+    update: Update
+    updates: float  # their share; the rest are reads alone
+    keys: Keys
+    arrival: Arrival
+    clients: int
+    value_bytes: int  # of Update.REPLACE
+
+    @property
+    def kind(self) -> str:
+        """What the values mean, as the history says it."""
+        kinds = {Update.COUNT: "counter", Update.ADD: "set", Update.APPEND: "append"}
+        return kinds.get(self.update, "register")
+
+    def key_names(self) -> tuple[str, ...]:
+        """Return every key that an operation may touch."""
+        return self.keys.names()
+
+    def operations(self, seed: int, client: int, duration_ns: int) -> Iterator[PlannedOperation]:
+        """Yield the operations of the ``client``-th client, from 0; endless in a closed loop."""
+        name = f"c{client + 1}"
+        chance = stream(seed, "workload", name, "what").random
+        choice = _Choice(self.keys, self.clients, client)
+        sequence = 0
+        for due_ns in _dues(self.arrival, self.clients, seed, client, duration_ns):
+            updates = chance() < self.updates
+            key = choice.key(chance(), updates)
+            sequence += 1
+            yield PlannedOperation(name, sequence, due_ns, OperationKind.GET, key)
+            if updates:
+                sequence += 1
+                yield PlannedOperation(
+                    client=name,
+                    sequence=sequence,
+                    due_ns=None,
+                    kind=OperationKind.PUT,
+                    key=key,
+                    value=self._value(name, sequence),
+                    update=self.update,
+                )
+
+    def _value(self, client: str, sequence: int) -> str:
+        """Return what is added: 1, or an element that names the write which adds it."""
+        match self.update:
+            case Update.COUNT:
+                return "1"
+            case Update.REPLACE:
+                return _padded(client, sequence, self.value_bytes)
+        return f"{client}-{sequence}"
+
+
+class _Choice:
+    """Chooses keys for one client."""
+
+    def __init__(self, keys: Keys, clients: int, client: int) -> None:
+        self._weights = keys.cumulative()
+        self._latest = keys.pick is Pick.LATEST
+        self._count = keys.count
+        self._clients = clients
+        self._turn = client  # of all writes, if the clients take turns: the number of our next one
+
+    def key(self, draw: float, is_write: bool) -> str:
+        """Return the key of the next operation; ``draw`` is 0 to 1."""
+        rank = _rank(self._weights, draw)
+        if self._latest and is_write:
+            rank = self._turn % self._count
+            self._turn += self._clients
+        elif self._latest:
+            rank = (self._turn - 1 - rank) % self._count
+        return key_name(rank)
+
+
+def _padded(client: str, sequence: int, value_bytes: int) -> str:
+    return f"{client}-{sequence}".ljust(value_bytes, ".")
+
+
+def _dues(
+    arrival: Arrival, clients: int, seed: int, client: int, duration_ns: int
+) -> Iterator[int | None]:
+    """Yield when the ``client``-th of ``clients`` is to begin; None: when it is free."""
+    match arrival:
+        case ClosedArrival():
+            while True:
+                yield None
+        case OpenArrival(rate_per_s=rate, spacing=Spacing.CONSTANT):
+            # The clients take turns: all of them together are evenly spaced.
+            for turn in count():
+                due_ns = round((turn * clients + client) * SECOND_NS / rate)
+                if due_ns >= duration_ns:
+                    return
+                yield due_ns
+        case OpenArrival(rate_per_s=rate):
+            chance = stream(seed, "workload", f"c{client + 1}", "when").random
+            mean_gap_ns = clients * SECOND_NS / rate
+            time_ns = 0.0
+            while True:
+                time_ns -= log(1.0 - chance()) * mean_gap_ns
+                if time_ns >= duration_ns:
+                    return
+                yield int(time_ns)
 
 
 def _rank(cumulative: list[float] | tuple[float, ...], draw: float) -> int:
@@ -171,6 +284,11 @@ class ExplicitWorkload:
 
     listed: tuple[PlannedOperation, ...]  # per client in order, sequences from 1 without gaps
 
+    @property
+    def kind(self) -> str:
+        """What the values mean, as the history says it."""
+        return "register"
+
     def key_names(self) -> tuple[str, ...]:
         """Return every key that an operation touches, in order of name."""
         return tuple(sorted({operation.key for operation in self.listed}))
@@ -181,4 +299,4 @@ class ExplicitWorkload:
         return (operation for operation in self.listed if operation.client == name)
 
 
-Workload: TypeAlias = RegisterWorkload | ExplicitWorkload
+Workload: TypeAlias = RegisterWorkload | UpdateWorkload | ExplicitWorkload

@@ -112,6 +112,7 @@ class _Side:
             heal_ns=0,
             settle_end_ns=0,
             single_register=backend.single_register,
+            workload=plan.workload.kind,
             lossless=backend.lossless(choice.settings, len(plan.nodes)),
             wall_start_ns=time.time_ns(),
             settings=asdict(choice.settings),

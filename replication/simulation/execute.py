@@ -160,6 +160,7 @@ class _Side:
             heal_ns=0,
             settle_end_ns=0,
             single_register=self._backend.single_register,
+            workload=self._plan.workload.kind,
             lossless=self._backend.lossless(settings, len(self._plan.nodes)),
             wall_start_ns=WALL_START_NS,
             settings=asdict(settings),

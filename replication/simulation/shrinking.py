@@ -257,7 +257,7 @@ class _Search:
         operations.sort(key=lambda each: duration_ns(each["at"]))  # stable: a client's in order
         candidate = deepcopy(self.best)
         workload = candidate["workload"]
-        for key in ("mix", "keys", "arrival", "value_bytes"):
+        for key in ("mix", "keys", "arrival", "value_bytes", "update"):
             workload.pop(key, None)
         workload["kind"] = "explicit"
         # At the very same moments the same happens; at rounder ones it may, and reads better.

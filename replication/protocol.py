@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import import_module
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -202,6 +203,18 @@ class Core(Protocol):
         ...
 
 
+class HostedCore(Core, Protocol):
+    """A node that is no state machine: somebody's running code, behind an adapter.
+
+    It acts on the host's event loop by itself, at any time, and hands what it wants done to
+    ``perform``. Its files are its own. It cannot be simulated.
+    """
+
+    def attach(self, folder: Path, perform: Callable[[list[Effect]], None]) -> None:
+        """Take a folder for its files and the way out for its effects; called before ``start``."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Membership:
     """Who is in the cluster when the node starts.
@@ -253,6 +266,7 @@ class Backend:
     # Whether acknowledged writes survive the loss of what these settings, with so many members, say
     # that they survive. False: losing some is what was chosen, and no broken promise.
     lossless: Callable[[Any, int], bool] = lambda settings, members: True
+    hosted: bool = False  # its cores are HostedCores
 
 
 def check(backend: Backend, body: RequestBody) -> str | None:

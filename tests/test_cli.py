@@ -93,7 +93,7 @@ def test_an_unknown_backend_names_those_that_exist(tmp_path: Path) -> None:
     runs = str(tmp_path / "runs")
     code, _, err = invoke("compare", "leader-crash", "--leader", "rafft", "--out", runs)
     assert code == ExitCode.USAGE
-    assert "dynamo, primary_backup, raft" in err
+    assert "dynamo, primary_backup, raft, raftos" in err
 
 
 def test_expectations_that_name_no_check_are_refused(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ YCSB_E = (
 BACKENDS = [
     (
         '[cluster]\nleader = "raff"',
-        "cluster.leader: no backend 'raff'; installed: dynamo, primary_backup, raft",
+        "cluster.leader: no backend 'raff'; installed: dynamo, primary_backup, raft, raftos",
     ),
     (
         '[cluster]\nleaderless = "raft"',
@@ -134,7 +134,7 @@ BACKENDS = [
     ),
     (
         "[leader.zab]\na = 1",
-        "leader.zab: no backend 'zab'; installed: dynamo, primary_backup, raft",
+        "leader.zab: no backend 'zab'; installed: dynamo, primary_backup, raft, raftos",
     ),
     (
         "[leader.dynamo]\nn = 3",

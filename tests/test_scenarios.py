@@ -43,6 +43,7 @@ def test_every_promised_scenario_is_there() -> None:
     assert {
         "flaky-network",
         "async-loses-writes",
+        "raftos-specimen",
         "split-brain",
         "follower-crash",
         "leader-crash",

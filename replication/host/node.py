@@ -20,6 +20,7 @@ from replication.host.links import Link
 from replication.host.store import Store
 from replication.protocol import (
     Core,
+    Effect,
     NodeId,
     Observe,
     Reply,
@@ -157,6 +158,16 @@ class Node:
     def observe_own(self, event: event_pb2.Event) -> None:
         """Tell of something that the host did, in line with what the core observed."""
         self.performer.perform([Observe(event)], self._clock.true_ns())
+
+    def perform(self, effects: list[Effect]) -> None:
+        """Perform what a hosted core did by itself, between the turns of others."""
+        if self._halted:
+            return
+        try:
+            self.performer.perform(effects, self._clock.true_ns())
+            self.performer.commit()
+        except Exception as error:
+            self.fail(error)
 
     async def drained(self) -> None:
         """Wait until every accepted operation is answered; ``stop_accepting`` comes first."""

@@ -31,7 +31,7 @@ from replication.host.reflection import LazyReflection
 from replication.host.services import ControlService, PeerService, StorageService
 from replication.host.settings import build_settings
 from replication.host.store import Store
-from replication.protocol import Membership, load_backend
+from replication.protocol import HostedCore, Membership, load_backend
 from replication.v1 import control_pb2_grpc, event_pb2, peer_pb2_grpc, storage_pb2_grpc
 
 log = logging.getLogger("replication.host")
@@ -83,6 +83,9 @@ class NodeProcess:
         }
         clock = NodeClock()
         self.node = Node(core, self._store, self._links, self._events, synced=synced, clock=clock)
+        if backend.hosted:
+            hosted: HostedCore = core  # type: ignore[assignment]
+            hosted.attach(folder, self.node.perform)
         self._server = grpc.aio.server(interceptors=[Edge(config.secret)], options=_SERVER_OPTIONS)
         storage_pb2_grpc.add_StorageServiceServicer_to_server(
             StorageService(self.node, backend), self._server

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from replication.client.requests import final_reads
 from replication.client.session import Session
 from replication.contents import Contents, replica_contents, sample, settled
+from replication.errors import ConfigError
 from replication.history import (
     ContentsSample,
     DriverReport,
@@ -121,6 +122,9 @@ class _Side:
         self._family = family
         self._choice = plan.backends[family]
         self._backend = load_backend(self._choice.path)
+        if self._backend.hosted:
+            name = self._backend.name
+            raise ConfigError([f"{name} runs code of its own on an event loop: no simulation"])
         self._progress = progress
         room = settings or simulated_settings(plan.scenario, plan.name)
         room = replace(room, disk=replace(room.disk, sync=room.disk.sync and plan.sync != "off"))

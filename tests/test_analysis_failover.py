@@ -64,6 +64,16 @@ def test_a_prediction_names_what_it_rests_on() -> None:
     assert expected.detected_low_ns < expected.detected_ns < expected.detected_high_ns
 
 
+def test_monitors_with_one_timeout_are_predicted_without_a_vote() -> None:
+    script = failover()
+    script.history.settings = {"heartbeat_ns": 50 * MS, "detection_timeout_ns": 400 * MS}
+    expected = analyse(script.history).failovers[0].prediction
+    assert expected is not None
+    assert (expected.detected_ns, expected.elected_ns, expected.rounds) == (375 * MS, None, 0)
+    assert expected.detected_low_ns == pytest.approx(352.5 * MS, abs=10)
+    assert expected.detected_high_ns == pytest.approx(397.5 * MS, abs=10)
+
+
 def test_nothing_is_predicted_without_timeouts_or_without_a_leader_to_lose() -> None:
     script = failover()
     script.history.settings = {"n": 3}

@@ -56,6 +56,24 @@ def told(event: NodeEvent) -> str:
         case "read_repaired":
             lacked = words.listed([str(each) for each in fields.get("write_ids", ())] or ["?"])
             return f"repairs {fields.get('replica')}, which lacked {lacked}"
+        case "hint_stored":
+            stand_in = "as a stand-in " if fields.get("stand_in") else ""
+            return f"keeps a hint {stand_in}for {fields.get('target')}"
+        case "hints_delivered":
+            hints = words.plural(int(fields.get("hints") or 0), "hint")
+            return f"delivers {hints} to {fields.get('target')}"
+        case "hint_expired":
+            return f"gives up a hint for {fields.get('target')}"
+        case "delete_undone":
+            return f"takes a deleted version back: {versions([fields.get('version') or {}])}"
+        case "replication_changed":
+            return f"sees {fields.get('standby')} {fields.get('state')}"
+        case "acknowledgement_changed":
+            return f"waits for {fields.get('standbys')} standbys: {fields.get('reason')}"
+        case "lease_changed":
+            kept = "holds" if fields.get("held") else "loses"
+            reason = f" ({fields['reason']})" if fields.get("reason") else ""
+            return f"{kept} the lease of term {fields.get('term')}{reason}"
         case "node_started":
             return "starts"
         case "node_stopping":

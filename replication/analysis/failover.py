@@ -37,7 +37,7 @@ BEFORE_NS_MIN = 500_000_000
 RATE_WINDOW_NS = 500_000_000
 RATE_STEP_NS = 50_000_000
 RECOVERED_SHARE = 0.95
-DROPPED_MAX = 100  # write ids named
+DROPPED_MAX = 1_000  # write ids named
 WATCHED_NS_MAX = 3_600_000_000_000
 LEADER_FAULTS = ("kill", "restart", "pause", "partition")
 

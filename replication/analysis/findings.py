@@ -115,7 +115,7 @@ class FailoverPrediction:
     timeout_min_ns: int
     timeout_max_ns: int
     heartbeat_ns: int
-    rounds: int  # of votes
+    rounds: int  # of votes; 0: no vote decides, so no election is predicted
     round_ns: int | None  # the median write before the fault
 
 
@@ -143,7 +143,7 @@ class SplitBrain:
     old_writes: int  # acknowledged by the old leader although the new one had acknowledged already
     new_writes: int  # acknowledged by the new leader in the interval
     lost_count: int = 0  # of the old leader's
-    lost: list[str] = field(default_factory=list)  # their write ids, the first 100
+    lost: list[str] = field(default_factory=list)  # their write ids, the first 1,000
 
 
 @dataclass(slots=True)
@@ -164,7 +164,7 @@ class Failover:
     truncated_acknowledged: int = 0  # of them acknowledged to a client: must be 0 for Raft
     old_leader_returned_ns: int | None = None  # when it was a follower of the new one
     left_the_leader_alone: bool = False  # the fault did not touch a leader: no failover was due
-    dropped_acknowledged: list[str] = field(default_factory=list)  # write ids, the first 100
+    dropped_acknowledged: list[str] = field(default_factory=list)  # ids, the first 1,000
     old_leader: str | None = None
     pre_votes: int = 0  # rounds in which a node only asked whether it could win
     split_votes: int = 0  # terms that somebody stood for and nobody won

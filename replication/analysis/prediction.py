@@ -73,16 +73,19 @@ def predicted(view: View, at_ns: int, followers: Sequence[str]) -> FailoverPredi
     A round of votes takes about as long as a write: there and back, and one sync. So the median of
     the writes before the fault stands for it, twice with pre-votes (dissertation §9.6).
     """
-    names = ("election_timeout_min_ns", "election_timeout_max_ns", "heartbeat_ns")
-    found = [setting(view, name) for name in names]
+    low, high = setting(view, "election_timeout_min_ns"), setting(view, "election_timeout_max_ns")
+    draws = low is not None
+    if not draws:  # monitors that all wait equally long
+        low = high = setting(view, "detection_timeout_ns")
+    found = [low, high, setting(view, "heartbeat_ns")]
     if not followers or not all(each is not None and each.isdigit() for each in found):
         return None
     low_ns, high_ns, heartbeat_ns = (int(each or 0) for each in found)
     if heartbeat_ns < 1 or high_ns < low_ns:
         return None
     detection = Detection(low_ns, high_ns, heartbeat_ns, len(followers))
-    rounds = 2 if setting(view, "pre_vote") == "True" else 1
-    round_ns = _median_write_ns(view, at_ns)
+    rounds = 0 if not draws else 2 if setting(view, "pre_vote") == "True" else 1
+    round_ns = _median_write_ns(view, at_ns) if rounds else None
     return FailoverPrediction(
         detected_ns=round(detection.mean_ns),
         detected_low_ns=round(detection.quantile_ns(0.05)),

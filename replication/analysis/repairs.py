@@ -17,7 +17,7 @@ _COUNTERS = (
     "hints_delivered",
     "hints_expired",
     "hints_refused",
-    "hint_bytes_sent",
+    "hint_bytes",
     "merkle_exchanges",
     "merkle_ranges_compared",
     "merkle_ranges_differing",

@@ -13,7 +13,7 @@ from replication.analysis.findings import SplitBrain
 from replication.analysis.view import View
 from replication.history import Operation, Outcome
 
-LOST_MAX = 100
+LOST_MAX = 1_000
 
 
 @dataclass(slots=True)

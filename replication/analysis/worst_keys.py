@@ -123,7 +123,8 @@ def _versions(event: NodeEvent) -> list[str]:
     told = list(event.fields.get("versions", ()))
     dropped = event.fields.get("dropped")
     told += dropped if isinstance(dropped, list) else [dropped] if dropped else []
-    found = [str(each["write_id"]) for each in told]
+    version = event.fields.get("version")
+    found = [str(each["write_id"]) for each in [*told, *([version] if version else [])]]
     return found + [str(each) for each in event.fields.get("write_ids", ())]
 
 

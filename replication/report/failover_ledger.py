@@ -12,7 +12,7 @@ from replication.analysis.findings import (
 from replication.report import formats
 from replication.report.model import Chapter, Table
 
-WRITE_IDS_MAX = 20
+WRITE_IDS_MAX = 100
 
 
 def failovers(run: RunFindings) -> list[Chapter]:
@@ -77,7 +77,8 @@ def _named(write_ids: list[str], total: int) -> str:
         return ""
     shown = [formats.value_text(each) for each in write_ids[:WRITE_IDS_MAX]]
     rest = total - len(shown)
-    return f": {', '.join(shown)}" + (f" and {formats.count(rest)} more" if rest > 0 else "")
+    more = f" and {formats.count(rest)} more, in findings.json" if rest > 0 else ""
+    return f": {', '.join(shown)}{more}"
 
 
 def _failover_table(failover: Failover, side: SideFindings) -> Table:
@@ -143,6 +144,13 @@ def _prediction_sentences(failover: Failover) -> Iterable[str]:
 def _formula(expected: FailoverPrediction) -> str:
     spread_ns = expected.timeout_max_ns - expected.timeout_min_ns
     first_ns = expected.timeout_min_ns + spread_ns / (expected.followers + 1)
+    if not spread_ns:
+        return (
+            f"{formats.plural(expected.followers, 'node')} give up "
+            f"{formats.setting_duration(expected.timeout_min_ns)} after they last heard of the "
+            f"leader, which was up to one heartbeat "
+            f"({formats.setting_duration(expected.heartbeat_ns)}) before the fault."
+        )
     text = (
         f"Each of {formats.plural(expected.followers, 'node')} waits between "
         f"{formats.setting_duration(expected.timeout_min_ns)} and "

@@ -15,10 +15,11 @@ EQUAL_IN_A_ROW = 2  # samples: one alone may have been taken from node to node o
 Contents = Mapping[NodeId, Sequence[control_pb2.KeyContents] | None]  # None: did not answer
 
 
-def sample(contents: Contents, time_ns: int) -> ContentsSample:
+def sample(contents: Contents, time_ns: int, *, absent_differ: bool = True) -> ContentsSample:
     """Compare the owners of every key. A key whose owners cannot all be asked counts as differing.
 
-    Versions are the same when their write ids are: an id names one write for ever.
+    Unless ``absent_differ`` is False, for a look while faults last: then only those that answer are
+    compared. Versions are the same when their write ids are: an id names one write for ever.
     """
     owners: dict[str, set[NodeId]] = {}
     held: dict[str, dict[NodeId, frozenset[tuple[str, int]]]] = {}
@@ -30,8 +31,9 @@ def sample(contents: Contents, time_ns: int) -> ContentsSample:
             )
     differing = []
     for name in sorted(owners):
-        versions = {held[name].get(owner, frozenset()) for owner in owners[name]}
-        silent = any(contents.get(owner) is None for owner in owners[name])
+        answering = [owner for owner in owners[name] if contents.get(owner) is not None]
+        versions = {held[name].get(owner, frozenset()) for owner in answering}
+        silent = absent_differ and len(answering) < len(owners[name])
         if silent or len(versions) > 1:
             differing.append(name)
     unreachable = [node for node, keys in contents.items() if keys is None]

@@ -22,8 +22,8 @@ Every request is answered by exactly one ``Reply`` unless the node dies first. A
 deadline of a request itself (``Request.deadline_ns``) and answers in time with an error.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -263,6 +263,9 @@ class Backend:
     consistencies: frozenset[storage_pb2.Consistency.ValueType]  # that requests may ask for
     single_register: bool  # linearizable by default: reads return at most one live version
     promise: Callable[[Any], str]  # one sentence for these settings: what this cluster guarantees
+    # Which part of a peer message travels which leg of an operation: "write", "acknowledgement",
+    # "read", "response", "forward", "backward" -> "kind.part". Empty: not told.
+    legs: Mapping[str, str] = field(default_factory=dict)
     # Whether acknowledged writes survive the loss of what these settings, with so many members, say
     # that they survive. False: losing some is what was chosen, and no broken promise.
     lossless: Callable[[Any, int], bool] = lambda settings, members: True

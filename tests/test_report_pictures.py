@@ -4,13 +4,16 @@ import io
 import re
 from xml.etree.ElementTree import Element, fromstring
 
+import pytest
 from rich.console import Console
 
 from replication.analysis.findings import RunFindings
+from replication.analysis.staleness_findings import VisibilityBin
 from replication.report.markdown import markdown
 from replication.report.page import page
 from replication.report.summary import summarize
 from replication.report.terminal import print_summary
+from replication.report.visibility import interval
 from tests.support import pictures_sample as sample
 
 SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
@@ -134,3 +137,27 @@ def test_the_command_to_repeat_is_never_cut_however_narrow_the_terminal() -> Non
     lines = [line.rstrip() for line in stream.getvalue().splitlines()]
     assert f"again:  {run.again.strip()}" in lines
     assert "page:   runs/" + "deep/" * 30 in lines
+
+
+def test_fresh_reads_are_drawn_and_told_beside_the_prediction() -> None:
+    run = sample.partial_quorums()
+    text, twin = rendered(run), markdown(summarize(run)).replace("\\", "")
+    found = next(each for each in SVG.findall(text) if "share of reads that are fresh" in each)
+    drawing = fromstring(found)
+    assert len(classed(drawing, "measured")) == 2  # the last bin lies beyond the axis
+    assert len(classed(drawing, "predicted")) == 1
+    for words in (
+        "R=1 and W=1 of N=3 replicas need not overlap",
+        "differ by 0.84 percentage points",
+        "so few reads would differ by 0.60 percentage points",
+        "90.0 %",
+    ):
+        assert words in text, words
+        assert words in twin, words
+
+
+def test_an_interval_is_narrow_where_there_are_many_reads() -> None:
+    few, many = (VisibilityBin(0, 1, reads, reads // 2, None) for reads in (10, 10_000))
+    assert interval(few) == pytest.approx((0.2366, 0.7634), abs=1e-4)  # Wilson, by hand
+    assert interval(many) == pytest.approx((0.4902, 0.5098), abs=1e-4)
+    assert interval(VisibilityBin(0, 1, 30, 30, None))[1] == pytest.approx(1.0)

@@ -106,4 +106,12 @@ backend = Backend(
     ),
     single_register=False,
     promise=promise,
+    legs={
+        "write": "batch.stores",
+        "acknowledgement": "batch.stored",
+        "read": "batch.loads",
+        "response": "batch.loaded",
+        "forward": "batch.forwards",
+        "backward": "batch.forwarded",
+    },
 )

@@ -15,6 +15,7 @@ from replication.analysis.registry import CHECKS
 from replication.analysis.roles import role_periods
 from replication.analysis.split_brain import split_brains
 from replication.analysis.staleness import staleness
+from replication.analysis.t_visibility import pbs
 from replication.analysis.view import View
 from replication.history import History, OperationKind, Outcome, Phase
 from replication.plan.model import Expectation
@@ -84,6 +85,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         latency_points=points,
         staleness=staleness(view),
         ladder=ladder(findings),
+        pbs=pbs(view),
         throughput_per_s=throughput_per_s(view),
         operations=_outcomes(view),
         messages_per_operation=per_operation(history.links.messages),

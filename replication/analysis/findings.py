@@ -12,6 +12,7 @@ from typing import Any
 
 from replication.analysis.conflict_findings import ConflictLedger
 from replication.analysis.pictures import FailoverPicture
+from replication.analysis.staleness_findings import Pbs
 from replication.history import DriverReport, FaultRecord
 
 
@@ -288,6 +289,7 @@ class SideFindings:
     split_brains: list[SplitBrain] = field(default_factory=list)
     staleness: Staleness = field(default_factory=Staleness)
     ladder: Ladder = field(default_factory=Ladder)
+    pbs: Pbs | None = None
     throughput_per_s: float = 0.0  # acknowledged operations while measuring
     operations: dict[str, int] = field(default_factory=dict)  # outcome -> count
     messages_per_operation: float | None = None  # between nodes, per acknowledged operation

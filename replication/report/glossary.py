@@ -51,6 +51,11 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "A read that returned a version although a newer one had been acknowledged before it "
         "began; its age is how long before.",
     ),
+    (
+        "fresh, by the time since the write",
+        "Probabilistically bounded staleness: how likely a read returns the newest acknowledged "
+        "write when it begins so long after it, measured, and drawn from the run's own delays.",
+    ),
     ("convergence", "The moment when all replicas of every key were equal after healing."),
     (
         "generator-bound",

@@ -35,6 +35,8 @@ def _lines(summary: Summary) -> Iterable[str]:
     yield from _why(summary)
     yield from _chapters("Failover", summary.failovers)
     yield from _chapters("Conflicts", summary.conflicts)
+    if summary.freshness:
+        yield from _chapters("Freshness of reads", summary.freshness)
     yield from _chapters("Convergence", summary.convergence)
     yield from _checks(summary)
     yield from _trust(summary, serious=False)

@@ -151,6 +151,7 @@ class Summary:
     judgements: list[Judgement]
     failovers: list[Chapter]
     conflicts: list[Chapter]
+    freshness: list[Chapter]
     convergence: list[Chapter]
     trust: list[TrustMark]
     common_settings: list[tuple[str, str]]

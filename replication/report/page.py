@@ -16,6 +16,7 @@ from replication.report import (
     panels,
     space_time,
     svg,
+    visibility,
     waterfall,
 )
 from replication.report.glossary import GLOSSARY
@@ -47,6 +48,7 @@ def page(run: RunFindings, summary: Summary) -> str:
         ],
         divergence=Markup(divergence.drawing(run, summary)),
         space_times=[_pictured(each) for each in space_time.drawings(run, summary)],
+        visibility=Markup(visibility.drawing(run, summary)),
         legends=[_outcome_legend(), _kind_legend(run), _role_legend(run)],
         first_violation=_first_violation(summary.judgements),
         glossary=GLOSSARY,

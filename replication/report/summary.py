@@ -1,7 +1,15 @@
 """The one place where findings become words and numbers; every renderer shows what it returns."""
 
 from replication.analysis.findings import RunFindings, SideFindings, Verdict
-from replication.report import failover_ledger, formats, judgements, ledgers, rows, trust
+from replication.report import (
+    failover_ledger,
+    formats,
+    judgements,
+    ledgers,
+    rows,
+    trust,
+    visibility,
+)
 from replication.report.model import ExpectationText, SideHead, Summary
 
 
@@ -29,6 +37,7 @@ def summarize(run: RunFindings) -> Summary:
         judgements=judgements.judgements(run),
         failovers=failover_ledger.failovers(run),
         conflicts=ledgers.conflicts(run),
+        freshness=visibility.chapters(run),
         convergence=ledgers.convergence(run),
         trust=trust.trust_marks(run),
         common_settings=trust.common_settings(run),

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from replication.protocol import Core, Effect, NodeId, Observe, Persist, Reply, Send
 from replication.simulation.disk import Disk, DiskFull
+from replication.simulation.legs import Legs
 from replication.simulation.network import Link
 from replication.simulation.timeline import Timeline
 from replication.simulation.watching import Call, CoreFailed, Released, Watcher
@@ -31,6 +32,7 @@ class Performer:
         events: Events,
         watcher: Watcher | None,
         disk_failed: Callable[[], None],
+        legs: Legs | None = None,
     ) -> None:
         self._node = node
         self._core = core
@@ -41,6 +43,7 @@ class Performer:
         self._events = events
         self._watcher = watcher
         self._disk_failed = disk_failed
+        self._legs = legs
         self._unwritten: list[Persist] = []  # gathered for the next sync
         self._behind: list[Effect | Released] = []  # waits for the next sync
         self._in_flight: list[Effect | Released] = []  # waits for the sync in flight
@@ -56,9 +59,12 @@ class Performer:
         if self.syncing:
             queue = self._behind if self._unwritten else self._in_flight
         links = self._links
+        legs = self._legs
         touched: list[Link] = []
         for effect in effects:
             kind = type(effect)
+            if legs is not None and kind is Send:
+                legs.emitted(effect.message, effect.to, self._timeline.now_ns)  # type: ignore[union-attr]
             if kind is Persist:
                 if self._disk.syncs:
                     self._unwritten.append(effect)  # type: ignore[arg-type]
@@ -76,6 +82,8 @@ class Performer:
                 if not link.waiting:
                     touched.append(link)
                 link.waiting.append(effect.message)  # type: ignore[union-attr]
+                if legs is not None:
+                    legs.left(effect.message, effect.to, leave_ns)  # type: ignore[union-attr]
             else:
                 self._leave(effect, leave_ns)
         for link in touched:
@@ -159,6 +167,8 @@ class Performer:
                     if not link.waiting:
                         touched.append(link)
                     link.waiting.append(effect.message)
+                    if self._legs is not None:
+                        self._legs.left(effect.message, effect.to, now_ns)
                 else:
                     self._leave(effect, now_ns)
         except AssertionError as error:

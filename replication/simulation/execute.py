@@ -21,6 +21,7 @@ from replication.plan.plan import Plan
 from replication.protocol import Family, NodeId, load_backend
 from replication.simulation.clients import Client, Recorder
 from replication.simulation.invariants import find_invariants
+from replication.simulation.legs import Legs
 from replication.simulation.nemesis import Nemesis
 from replication.simulation.settings import MILLISECOND_NS, SimulationSettings
 from replication.simulation.tables import simulated_settings
@@ -31,6 +32,7 @@ READY_LIMIT_NS = 30_000 * MILLISECOND_NS
 POLL_NS = 10 * MILLISECOND_NS
 SAMPLE_NS = 120 * MILLISECOND_NS
 FINAL_READERS = 8
+COMPARED_KEYS_MAX = 1_000  # during the load; more would cost more than the simulation itself
 READ_REPAIR_NS_MAX = 1_000 * MILLISECOND_NS  # what the final reads begin to repair is watched
 
 
@@ -65,6 +67,7 @@ def simulate(
     *,
     invariants: bool = True,
     load_only: bool = False,
+    closely: bool = False,
     progress: Progress | None = None,
 ) -> Simulated:
     """Execute one side of ``plan`` and return its history, in every respect but time as a real run.
@@ -73,9 +76,11 @@ def simulate(
     side that ran first did to whom. Equal arguments give equal histories, byte for byte. A core
     that raises, or breaks an invariant of its family, ends the simulation: ``broken`` says so, and
     so does ``history.problems``. With ``load_only`` it ends with the load, nothing is read back.
-    A KeyboardInterrupt ends it early: ``history.interrupted``.
+    ``closely`` compares the replicas during the load too and samples the one-way delays of messages
+    (``History.delays``): for reports, not for swarms. A KeyboardInterrupt ends it early:
+    ``history.interrupted``.
     """
-    side = _Side(plan, family, settings, resolved or {}, invariants, progress)
+    side = _Side(plan, family, settings, resolved or {}, invariants, closely, progress)
     # Nearly everything that is made lives as long as the simulation: looking through it for what
     # does not costs a tenth of the time.
     collecting = gc.isenabled()
@@ -101,7 +106,9 @@ def simulate_both(
     sides: dict[Family, Simulated] = {}
     resolved: Mapping[int, ResolvedFault] = {}
     for family in families:
-        simulated = sides[family] = simulate(plan, family, settings, resolved, progress=progress)
+        simulated = sides[family] = simulate(
+            plan, family, settings, resolved, closely=True, progress=progress
+        )
         if simulated.history.interrupted or simulated.history.problems:
             break
         resolved = simulated.resolved
@@ -116,6 +123,7 @@ class _Side:
         settings: SimulationSettings | None,
         earlier: Mapping[int, ResolvedFault],
         invariants: bool,
+        closely: bool,
         progress: Progress | None,
     ) -> None:
         self._plan = plan
@@ -133,7 +141,9 @@ class _Side:
         spec = ClusterSpec(self._backend, self._choice.settings, plan.nodes, plan.spares)
         make = find_invariants(self._choice.path) if invariants else None
         watcher = None if make is None else make(self._choice.settings, spec.everybody)
-        self._world = World(spec, room, plan.seed, watcher)
+        self._closely = closely
+        self._legs = Legs(self._backend.legs) if closely and self._backend.legs else None
+        self._world = World(spec, room, plan.seed, watcher, self._legs)
         self._recorder = Recorder()
         self._nemesis = Nemesis(self._world, plan, family, earlier, self._owners)
         self._clients = [self._client(client) for client in plan.clients]
@@ -231,8 +241,17 @@ class _Side:
             client.run(operations, start_ns, end_ns)
         while timeline.now_ns < end_ns:
             timeline.run(min(timeline.now_ns + 100 * MILLISECOND_NS, end_ns))
+            if self._closely and timeline.now_ns < end_ns:
+                self._compare_replicas()
             if self._progress is not None:
                 self._progress(timeline.now_ns, end_ns)
+
+    def _compare_replicas(self) -> None:
+        """Look at the replicas in the middle of the load: what is on its way differs for now."""
+        if len(self._plan.keys()) <= COMPARED_KEYS_MAX:
+            now_ns = self._world.timeline.now_ns
+            found = sample(self._contents(), now_ns, absent_differ=False)
+            self._history.samples.append(found)
 
     def _heal(self) -> None:
         """Undo every fault, let what is in flight end, and wait until the cluster serves."""
@@ -309,6 +328,7 @@ class _Side:
             history.heal_ns = history.settle_end_ns = world.now_ns
         history.nodes = list(self._nemesis.ran)
         history.operations = self._recorder.operations
+        history.delays = {} if self._legs is None else self._legs.delays()
         history.faults = sorted(self._nemesis.records, key=lambda record: record.number)
         history.events = [
             NodeEvent(time_ns, node, *event_record(event))

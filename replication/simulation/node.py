@@ -16,6 +16,7 @@ from replication.protocol import Core, Effect, Instant, NodeId, Persist, Request
 from replication.simulation.clock import Clock
 from replication.simulation.disk import Disk
 from replication.simulation.effects import Events, Performer
+from replication.simulation.legs import Legs
 from replication.simulation.network import Link
 from replication.simulation.settings import ProcessorSettings
 from replication.simulation.timeline import Timeline
@@ -39,6 +40,7 @@ class Node:
         create: Callable[[], Core],
         events: Events,
         watcher: Watcher | None,
+        legs: Legs | None = None,
     ) -> None:
         self.name = name
         self.disk = disk
@@ -57,6 +59,7 @@ class Node:
         self._create = create
         self._events = events
         self._watcher = watcher
+        self._legs = legs
         self._performer: Performer | None = None
         self._paused_ns = 0
         self._forget()
@@ -95,6 +98,7 @@ class Node:
             self._events,
             self._watcher,
             self._disk_failed,
+            self._legs,
         )
         instant = self.clock.instant(self._timeline.now_ns)
         try:
@@ -249,7 +253,7 @@ class Node:
             return
         core = self.core
         assert core is not None, "a living node has a core"
-        settings = self._settings
+        settings, legs = self._settings, self._legs
         instant = self.clock.instant(self._timeline.now_ns)
         due = self._wake_ns is not None and self._wake_ns <= instant.monotonic_ns
         cost_ns = 0
@@ -265,11 +269,15 @@ class Node:
                 frames, self._frames = self._frames, []
                 for sender, messages in frames:
                     for message in messages:
+                        if legs is not None:
+                            legs.received(message, self.name, self._timeline.now_ns)
                         effects += core.receive(instant, sender, message)
                         cost_ns += settings.message_ns
             if self._requests:
                 requests, self._requests = self._requests, []
                 for number, request in requests:
+                    if legs is not None:
+                        legs.submitted(request.body, self._timeline.now_ns)
                     effects += core.submit(instant, number, request)
                     cost_ns += settings.request_ns
             if due:

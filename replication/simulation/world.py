@@ -11,6 +11,7 @@ from replication.plan.streams import stream
 from replication.protocol import Backend, Core, Membership, NodeId, RequestBody, check
 from replication.simulation.clock import Clock
 from replication.simulation.disk import Disk
+from replication.simulation.legs import Legs
 from replication.simulation.network import Network, Tally
 from replication.simulation.node import Node
 from replication.simulation.settings import MILLISECOND_NS, SimulationSettings
@@ -54,6 +55,7 @@ class World:
         settings: SimulationSettings,
         seed: int,
         watcher: Watcher | None = None,
+        legs: Legs | None = None,
     ) -> None:
         self.spec = spec
         self.settings = settings
@@ -62,6 +64,7 @@ class World:
         self.events: list[tuple[int, NodeId, event_pb2.Event]] = []
         self.network = Network(self.timeline, settings.network, seed)
         self._watcher = watcher
+        self._legs = legs
         self._rng = stream(seed, "starts")
         self._held_down: dict[NodeId, list[object]] = {name: [] for name in spec.everybody}
         self.nodes = {name: self._make_node(name) for name in spec.everybody}
@@ -96,6 +99,7 @@ class World:
             create,
             self.events,
             self._watcher,
+            self._legs,
         )
 
     @property
@@ -113,6 +117,8 @@ class World:
         Whoever gives up waiting sets ``open`` of the call returned to False.
         """
         call = Call(client, body, timeout_ns, partial(self._answer, node, done))
+        if self._legs is not None:
+            self._legs.called(body, self.now_ns)
         there = self.network.way(client, node)
         delay_ns = there.delay_ns()
         if delay_ns is not None:
@@ -144,6 +150,8 @@ class World:
     ) -> None:
         delay_ns = self.network.way(node, call.client).delay_ns()
         if delay_ns is not None:
+            if self._legs is not None:
+                self._legs.replied(delay_ns)
             self.timeline.at(leave_ns + delay_ns, _deliver, (call, done, result))
 
     # What befalls nodes.

@@ -9,6 +9,7 @@ from replication.analysis.conflict_findings import (
 )
 from replication.analysis.findings import FailoverPrediction, RunFindings, SplitBrain
 from replication.analysis.pictures import FailoverPicture, NodeMark, OperationMark, SpaceTime
+from replication.analysis.staleness_findings import Pbs, VisibilityBin
 from tests.support import findings_sample as sample
 from tests.support.findings_sample import FAULT_AT, MS
 
@@ -108,5 +109,26 @@ def conflicting_key(value: str = "v1") -> RunFindings:
             operation("c1", 60, 61, kind="get", versions=["c1:1", "c2:1"]),
         ],
         "3 operations on this key",
+    )
+    return run
+
+
+def partial_quorums() -> RunFindings:
+    """Return the split writers with reads of one replica, measured and predicted."""
+    run = sample.split_writers()
+    run.sides["leaderless"].pbs = Pbs(
+        3,
+        1,
+        1,
+        [1 / 3, 5 / 9, *[1.0] * 8],
+        [0.9, 0.97, *[1.0] * 8],
+        [
+            VisibilityBin(0, 4, 400, 280, 0.69),
+            VisibilityBin(4, 8, 400, 360, 0.88),
+            VisibilityBin(8, 900, 700, 700, 1.0),
+        ],
+        0.0084,
+        0.006,
+        {"write": 4_000},
     )
     return run

@@ -4,8 +4,8 @@ Read in this order: ``ring`` (who holds a key), ``vector`` and ``versions`` (wha
 writes meet), ``resolve`` (what a read makes of it), ``context`` (what a client carries from a read
 to its next write), ``quorum`` (what a coordinator waits for), ``targets`` (whom it asks),
 ``coordinator``, ``reading`` and ``repair``, ``writing``, ``hints`` (what waits for who was away),
-``forwarder`` (keys of other nodes),
-``detector``, ``phi``, ``swim`` and ``gossip`` (who seems alive), ``merkle``, ``anti_entropy`` and
+``tombstones`` (when deleted keys go), ``forwarder`` (keys of other nodes), ``detector``, ``phi``,
+``swim`` and ``gossip`` (who seems alive), ``merkle``, ``anti_entropy`` and
 ``rounds`` (replicas that compare themselves), ``paxos`` and ``conditional`` (compare-and-set),
 ``commands`` (of an operator), ``replica`` and ``outbox`` (state and effects), ``core``.
 
@@ -40,6 +40,9 @@ What a cluster of these guarantees, while what is persisted stays persisted
   as long as it is written in no other way and no replica's disk is lost. QuorumTimeout and
   Indefinite leave the outcome open; a retry with the same write id finds out. Keys that are also
   written plainly have no such order: WritesMixed tells of them.
+- ``purge = "time"``: a delete is undone by a copy that turns up after its grace, from a replica or
+  a hint that was away for longer. DeleteUndone tells of it. Not with ``"never"``, nor with
+  ``"after_repair"``, while no message is under way for longer than the grace.
 - A refusal (QuorumUnreachable, InvalidRequest, Overloaded) means that nothing was done.
   QuorumTimeout means that replicas may hold the write, and read repair may spread it.
 - A write that is retried with its write id takes effect once if the coordinator still holds its
@@ -61,7 +64,8 @@ Where it differs from the paper (DeCandia et al., SOSP 2007)
   given at the start (§4.8).
 - Merkle trees (§4.7) are kept up with every write and built anew from the store at a start. One
   tree per partition serves all pairs of its replicas, since they are to hold the same keys.
-- Tombstones are versions and are kept. The paper says nothing of deletes.
+- Tombstones are versions, and are kept unless ``purge`` says when they go. The paper says nothing
+  of deletes.
 
 How it grows without being rebuilt: what goes between nodes are kinds of ``DynamoMessage``; the ring
 is made from a table of owners, so that joins can make another; the detector answers one question;
@@ -70,7 +74,15 @@ merging is the only way in which a replica changes, whoever brings the versions.
 
 from leaderless.dynamo.core import DynamoCore
 from leaderless.dynamo.resolve import Resolve
-from leaderless.dynamo.settings import DynamoSettings, Fanout, Hints, Quorum, ReadRepair, promise
+from leaderless.dynamo.settings import (
+    DynamoSettings,
+    Fanout,
+    Hints,
+    Purge,
+    Quorum,
+    ReadRepair,
+    promise,
+)
 from leaderless.dynamo.versions import Versions
 from leaderless.v1 import dynamo_pb2
 from replication.protocol import Backend, Family
@@ -81,6 +93,7 @@ __all__ = [
     "DynamoSettings",
     "Fanout",
     "Hints",
+    "Purge",
     "Quorum",
     "ReadRepair",
     "Resolve",

@@ -24,6 +24,7 @@ from leaderless.dynamo.quorum import (
     PendingForward,
     PendingHedge,
     PendingHint,
+    PendingPurge,
     PendingRead,
     PendingRepair,
     PendingWrite,
@@ -32,6 +33,7 @@ from leaderless.dynamo.reading import digest_of
 from leaderless.dynamo.replica import STAND_IN_SPACE, Replica
 from leaderless.dynamo.ring import make_ring
 from leaderless.dynamo.settings import CompareAndSet, DynamoSettings
+from leaderless.dynamo.tombstones import Tombstones
 from leaderless.dynamo.versions import decode, versioning
 from leaderless.v1 import dynamo_pb2
 from replication.errors import ConfigError, Overloaded
@@ -94,6 +96,8 @@ class DynamoCore:
         self._node.stand_ins.load(saved)
         self._handoff = Handoff(self._node, len(self._membership.members))
         self._handoff.load(saved)
+        self._tombstones = Tombstones(self._node, self._handoff)
+        self._tombstones.load(now)
         self._acceptors = Acceptors(self._node.replica.encoded, self._take_chosen)
         self._acceptors.load(saved)
         self._proposers = None
@@ -175,6 +179,8 @@ class DynamoCore:
                     self._coordinator.reads.hedge(now, item)
                 case PendingHint():
                     self._handoff.unconfirmed(now, item)
+                case PendingPurge():
+                    self._tombstones.unanswered(now, item)
                 case PendingBarrier():
                     self._handoff.missed_barrier(item)
                 case _:
@@ -182,6 +188,7 @@ class DynamoCore:
         self._handoff.replay(now)
         if self._proposers is not None:
             self._proposers.wake(now)
+        self._tombstones.wake(now)
         if self._node.detector.heartbeat_due(now.monotonic_ns):
             for peer in self._peers:
                 self._node.outbox.heartbeat(peer)
@@ -192,7 +199,7 @@ class DynamoCore:
     def wake_at(self) -> int | None:
         """Return when the next heartbeat, suspicion, deadline or background work is due."""
         times = [self._node.detector.wake_at()]
-        due = [self._node.pending.wake_at(), self._handoff.wake_at()]
+        due = [self._node.pending.wake_at(), self._handoff.wake_at(), self._tombstones.wake_at()]
         if self._proposers is not None:
             due.append(self._proposers.wake_at())
         for due_ns in due:
@@ -316,6 +323,10 @@ class DynamoCore:
                 node.outbox.batch(sender).repaired.add(number=repair.number, changed=changed)
         for repaired in batch.repaired:
             reads.repaired(now, sender, repaired.number, repaired.changed)
+        for question in batch.purges:
+            self._tombstones.asked(now, sender, question)
+        for answer in batch.purged:
+            self._tombstones.answered(now, sender, answer)
         for forward in batch.forwards:
             self._forwarder.take(now, sender, forward)
         for forwarded in batch.forwarded:

@@ -65,6 +65,10 @@ class Handoff:
     def __len__(self) -> int:
         return self._of_key.total()
 
+    def keeps(self, key: str) -> bool:
+        """Tell whether somebody is still to be brought ``key`` from here."""
+        return key in self._of_key
+
     def load(self, saved: Saved) -> None:
         """Take over what was durable. The versions are in the replicas of the node."""
         found = []

@@ -7,7 +7,7 @@
   acknowledged write is dropped by another one that was concurrent.
 - What a writer had read is in the context that it gets back: contexts only grow.
 - A write that was acknowledged is durable at every replica that the answer names, or was at one
-  that stood in for a primary and has handed it over since.
+  that stood in for a primary and has handed it over since, or that has purged a delete since.
 
 From these follows that a version which W replicas have acknowledged is never lost from all of them.
 A wiped disk may forget; it owes nothing from before. Everything is incremental: a step is looked at
@@ -45,7 +45,7 @@ class DynamoInvariants:
         self._superseded: dict[str, VersionVector] = {}  # by key: what some writer had read
         self._held: dict[NodeId, dict[Place, Siblings]] = {node: {} for node in nodes}
         self._durable: dict[NodeId, dict[Place, Siblings]] = {node: {} for node in nodes}
-        self._dropped: dict[tuple[NodeId, str], VersionVector] = {}  # after it was handed over
+        self._dropped: dict[tuple[NodeId, str], VersionVector] = {}  # handed over or purged
         self._wiped: set[NodeId] = set()  # ever
 
     def started(self, node: NodeId, core: Core) -> None:
@@ -75,7 +75,8 @@ class DynamoInvariants:
                     continue
                 key = (write.key if isinstance(write, Put) else write.start).decode()
                 place = (write.space, key)
-                before, after = held.get(place, EMPTY), _siblings(core, place)
+                before = held.get(place, EMPTY)
+                after = _siblings(core, place) if isinstance(write, Put) else EMPTY
                 if after is before:
                     continue
                 if isinstance(write, Put):
@@ -108,11 +109,9 @@ class DynamoInvariants:
         for replica in result.served.replicas:
             if replica.node in self._wiped:
                 continue
-            held = self._durable[replica.node].get((SPACE, body.key), EMPTY).vector
-            if replica.fallback:
-                standing = self._durable[replica.node].get((STAND_IN_SPACE, body.key), EMPTY)
-                before = self._dropped.get((replica.node, body.key), NOTHING)
-                held = standing.vector.join(before)
+            space = STAND_IN_SPACE if replica.fallback else SPACE
+            held = self._durable[replica.node].get((space, body.key), EMPTY).vector
+            held = held.join(self._dropped.get((replica.node, body.key), NOTHING))
             assert held.covers(*dot), (
                 f"An acknowledged write is durable: {node} says that {replica.node} holds "
                 f"{_dot(dot)} of {body.key}, and its disk does not"

@@ -12,16 +12,18 @@ from leaderless.dynamo.pending import PendingTable
 from leaderless.dynamo.quorum import Origin
 from leaderless.dynamo.replica import Replica
 from leaderless.dynamo.ring import Ring
-from leaderless.dynamo.settings import DynamoSettings
+from leaderless.dynamo.settings import DynamoSettings, Purge
 from leaderless.dynamo.targets import Targets
 from leaderless.dynamo.vector import VersionVector
-from leaderless.dynamo.versions import Dot, Siblings, Version, Versioning
+from leaderless.dynamo.versions import Dot, Siblings, Version, Versioning, without_value
 from replication.errors import OperationError
 from replication.protocol import NodeId, StorageResponse
 from replication.v1 import event_pb2, storage_pb2
 
 # Background work stops when this share of the questions that may be open is.
 BACKGROUND_SHARE: Final = 4
+
+PURGED_MAX: Final = 10_000
 
 # What a status counts since the node started, in the order of its report.
 COUNTERS = (
@@ -67,6 +69,8 @@ COUNTERS = (
     "hints_expired",
     "hints_refused",
     "hint_replays_deferred",  # since clients kept the node busy
+    "tombstones_purged",
+    "deletes_undone",  # a version came back that a purged tombstone had superseded
 )
 
 
@@ -90,6 +94,8 @@ class Node:
     counters: Counter[str]  # see COUNTERS
     served_by: dict[tuple[NodeId, ...], storage_pb2.Served] = field(default_factory=dict)
     forgotten: dict[str, int] = field(default_factory=dict)  # by key: see ``next_dot``
+    deleted: dict[str, None] = field(default_factory=dict)  # keys that Tombstones has to look at
+    purged: dict[str, VersionVector] = field(default_factory=dict)  # lately: to know zombies by
 
     def encoded(self, key: str) -> bytes:
         """Return what is known of ``key`` here, as a primary or in the place of one."""
@@ -126,6 +132,8 @@ class Node:
         before, after = into.merge(key, incoming, encoded)
         if before is after:
             return False, after
+        if self.settings.purge is not Purge.NEVER and into is self.replica:
+            self._watch_deletes(key, after)
         if before.versions or len(after.versions) > 1:
             for event in change_events(key, before, after):
                 self.observe(event)
@@ -134,6 +142,25 @@ class Node:
                 excess = event_pb2.SiblingsExcessive(key=key, siblings=len(after.versions))
                 self.observe(event_pb2.Event(siblings_excessive=excess))
         return True, after
+
+    def remember_purged(self, key: str, vector: VersionVector) -> None:
+        """Keep in mind for a while which versions of ``key`` were deleted."""
+        self.purged[key] = vector
+        if len(self.purged) > PURGED_MAX:
+            del self.purged[next(iter(self.purged))]
+
+    def _watch_deletes(self, key: str, after: Siblings) -> None:
+        if after.is_deleted():
+            self.deleted[key] = None
+        vector = self.purged.get(key)
+        if vector is None:
+            return
+        for dot, version in after.versions.items():
+            if vector.covers(*dot) and not version.tombstone:
+                undone = event_pb2.DeleteUndone(key=key, version=without_value(version))
+                self.observe(event_pb2.Event(delete_undone=undone))
+                del self.purged[key]
+                return
 
     def lost_at_once(self, key: str, version: Version, after: Siblings) -> None:
         """Tell that a version accepted here was older than what the key held."""
@@ -155,6 +182,10 @@ class Node:
                 self.counters["hints_stored"] += 1
             case "hint_expired":
                 self.counters["hints_expired"] += 1
+            case "tombstone_purged":
+                self.counters["tombstones_purged"] += 1
+            case "delete_undone":
+                self.counters["deletes_undone"] += 1
             case "hint_refused":
                 self.counters["hints_refused"] += 1
         self.outbox.observe(event)

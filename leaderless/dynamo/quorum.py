@@ -214,6 +214,15 @@ class PendingHint:
 
 
 @dataclass(slots=True)
+class PendingPurge:
+    """A deleted key that all members have to agree to forget."""
+
+    key: str
+    digest: bytes
+    waiting: set[NodeId]
+
+
+@dataclass(slots=True)
 class PendingBarrier:
     """An operator who waits until no hint waits here."""
 
@@ -227,5 +236,6 @@ Pending: TypeAlias = (
     | PendingRepair
     | PendingHedge
     | PendingHint
+    | PendingPurge
     | PendingBarrier
 )

@@ -4,7 +4,7 @@ A key is kept as the bytes that are stored and sent, and decoded when it is need
 finds the same bytes at all replicas decodes nothing, and a restart reads a large store fast.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from leaderless.dynamo.merkle import MerkleForest
@@ -32,12 +32,17 @@ class Replica:
         self._encoded: dict[str, bytes | None] = {}  # every key; None: see ``_decoded``
         self._decoded: dict[str, Siblings] = {}  # of some keys
         self._changed: dict[str, None] = {}  # since the last call of ``writes``
+        self._dropped: set[str] = set()  # of these: some may be held again
 
     def __len__(self) -> int:
         return len(self._encoded)
 
     def __contains__(self, key: str) -> bool:
         return key in self._encoded
+
+    def keys(self) -> Iterable[str]:
+        """Return every key, in no order."""
+        return self._encoded
 
     def load(self, saved: Saved) -> None:
         """Take over what was durable."""
@@ -85,6 +90,7 @@ class Replica:
         del self._encoded[key]
         self._decoded.pop(key, None)
         self._changed[key] = None
+        self._dropped.add(key)
 
     def writes(self) -> list[Write]:
         """Return what must become durable before anybody may hear of it, once."""
@@ -93,17 +99,18 @@ class Replica:
         if self._forest is not None:
             for key in self._changed:
                 self._forest.update(key, self.encoded(key))
-        writes = [self._write(key) for key in self._changed]
+        names = [(key, key.encode()) for key in self._changed]
+        writes: list[Write] = []
+        if self._dropped:
+            erased = [name for key, name in names if key in self._dropped]
+            writes += [Erase(self._space, name, name + b"\0") for name in erased]
+            self._dropped = set()
+            names = [(key, name) for key, name in names if key in self._encoded]
+        writes += [Put(self._space, name, self.encoded(key)) for key, name in names]
         self._changed = {}
         if len(self._decoded) > DECODED_MAX:
             self._forget_decoded()
         return writes
-
-    def _write(self, key: str) -> Write:
-        name = key.encode()
-        if key in self._encoded:
-            return Put(self._space, name, self.encoded(key))
-        return Erase(self._space, name, name + b"\0")
 
     def _forget_decoded(self) -> None:
         for key in self._changed:

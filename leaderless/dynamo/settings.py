@@ -60,6 +60,14 @@ class CompareAndSet(StrEnum):
     REFUSED = "refused"
 
 
+class Purge(StrEnum):
+    """When a deleted key is forgotten."""
+
+    NEVER = "never"
+    TIME = "time"  # after the grace, wherever else copies of what was deleted may be
+    AFTER_REPAIR = "after_repair"  # after it, and when all members hold the delete and nothing else
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamoSettings:
     """The settings of a cluster; all its nodes must have the same."""
@@ -102,6 +110,8 @@ class DynamoSettings:
     hints_max: int = 100_000  # per target: keys that wait
     hint_bytes_per_s: int = 1024 * 1024  # to one target from all nodes together; 0: no limit
     pending_max: int = 10_000  # open questions; background work stops at a quarter of it
+    purge: Purge = Purge.NEVER
+    tombstone_grace_ns: int = 240 * HOUR_NS  # since the delete, by the wall clock (Cassandra: 10 d)
     resolve: Resolve = Resolve.SIBLINGS
     siblings_warn: int = 25  # a key that gets more is told of (Riak: 25)
     siblings_max: int = 100  # a write that would leave more of a key is refused (Riak: 100)
@@ -126,6 +136,7 @@ class DynamoSettings:
         for name, word, words in (
             ("versions", self.versions, list(Versions)),
             ("read_repair", self.read_repair, list(ReadRepair)),
+            ("purge", self.purge, list(Purge)),
             ("resolve", self.resolve, list(Resolve)),
             ("read_fanout", self.read_fanout, list(Fanout)),
             ("quorum", self.quorum, list(Quorum)),
@@ -147,6 +158,7 @@ class DynamoSettings:
                 yield f"{name} is {count}, expected at least {least}"
         for name in (
             *("heartbeat", "read_timeout", "write_timeout"),
+            "tombstone_grace",
             *("hint_flush", "hint_window", "hint_expiry"),
             *("probe", "probe_timeout", "gossip", "push_pull"),
         ):
@@ -253,6 +265,10 @@ def _conflict_words(settings: DynamoSettings) -> str:
     )
     if settings.versions == Versions.VERSION_VECTOR:
         kept += ", but versions that were superseded are kept beside them"
+    if settings.purge == Purge.TIME:
+        kept += (
+            ", except that deletes are undone by copies that were away for longer than their grace"
+        )
     if settings.resolve not in _SHOW_ALL:
         kept += (
             f"; a read shows one of them ({settings.resolve}) and its next write buries the others"

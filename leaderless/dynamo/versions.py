@@ -66,6 +66,10 @@ class Siblings:
                 return version
         return None
 
+    def is_deleted(self) -> bool:
+        """Tell whether there are tombstones and nothing else."""
+        return bool(self.versions) and all(each.tombstone for each in self.versions.values())
+
     def newest_ns(self) -> int:
         """Return the greatest timestamp of the live versions, 0 for none."""
         return max((each.timestamp_ns for each in self.versions.values()), default=0)

@@ -5,6 +5,7 @@ from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.quorum import AcceptedWrite, Need, Origin, PendingWrite, WriteBody
 from leaderless.dynamo.resolve import Resolve
+from leaderless.dynamo.settings import Purge
 from leaderless.dynamo.targets import Targets
 from leaderless.dynamo.vector import VersionVector
 from leaderless.dynamo.versions import Siblings, Version, Versions, encode
@@ -128,7 +129,11 @@ class Writes:
         if settings.versions is Versions.HLC:
             read_ns = max(read_ns, context_timestamp_ns(body.context))
         timestamp_ns = self._node.versioning.timestamp_ns(now.wall_ns, read_ns)
-        return timestamp_ns or (now.wall_ns if settings.resolve is Resolve.LWW else 0)
+        # Nothing is decided by it here, but reads may resolve by it, and a delete has its grace.
+        is_delete = isinstance(body, storage_pb2.DeleteRequest)
+        if settings.resolve is Resolve.LWW or (is_delete and settings.purge is not Purge.NEVER):
+            return timestamp_ns or now.wall_ns
+        return timestamp_ns
 
     def _reply(self, pending: PendingWrite) -> None:
         write = pending.write

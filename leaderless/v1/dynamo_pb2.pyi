@@ -235,6 +235,8 @@ class Batch(_message.Message):
     REPAIRED_FIELD_NUMBER: _builtins.int
     FORWARDS_FIELD_NUMBER: _builtins.int
     FORWARDED_FIELD_NUMBER: _builtins.int
+    PURGES_FIELD_NUMBER: _builtins.int
+    PURGED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def stores(self) -> _containers.RepeatedCompositeFieldContainer[Global___Store]: ...
     @_builtins.property
@@ -253,6 +255,10 @@ class Batch(_message.Message):
     def forwards(self) -> _containers.RepeatedCompositeFieldContainer[Global___Forward]: ...
     @_builtins.property
     def forwarded(self) -> _containers.RepeatedCompositeFieldContainer[Global___Forwarded]: ...
+    @_builtins.property
+    def purges(self) -> _containers.RepeatedCompositeFieldContainer[Global___Purge]: ...
+    @_builtins.property
+    def purged(self) -> _containers.RepeatedCompositeFieldContainer[Global___Purged]: ...
     def __init__(
         self,
         *,
@@ -264,14 +270,70 @@ class Batch(_message.Message):
         repaired: _abc.Iterable[Global___Repaired] | None = ...,
         forwards: _abc.Iterable[Global___Forward] | None = ...,
         forwarded: _abc.Iterable[Global___Forwarded] | None = ...,
+        purges: _abc.Iterable[Global___Purge] | None = ...,
+        purged: _abc.Iterable[Global___Purged] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forwarded", b"forwarded", "forwards", b"forwards", "loaded", b"loaded", "loads", b"loads", "repaired", b"repaired", "repairs", b"repairs", "stored", b"stored", "stores", b"stores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forwarded", b"forwarded", "forwards", b"forwards", "loaded", b"loaded", "loads", b"loads", "purged", b"purged", "purges", b"purges", "repaired", b"repaired", "repairs", b"repairs", "stored", b"stored", "stores", b"stores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Batch: _TypeAlias = Batch  # noqa: Y015
+
+@_typing.final
+class Purge(_message.Message):
+    """May a deleted key be forgotten?"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    DECIDED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    key: _builtins.str
+    digest: _builtins.bytes
+    """of what a primary is to hold of it"""
+    decided: _builtins.bool
+    """it may: forget it, if you still hold exactly this"""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        key: _builtins.str = ...,
+        digest: _builtins.bytes = ...,
+        decided: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided", b"decided", "digest", b"digest", "key", b"key", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Purge: _TypeAlias = Purge  # noqa: Y015
+
+@_typing.final
+class Purged(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    AGREED_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    agreed: _builtins.bool
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        agreed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreed", b"agreed", "number", b"number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Purged: _TypeAlias = Purged  # noqa: Y015
 
 @_typing.final
 class Store(_message.Message):

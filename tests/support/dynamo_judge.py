@@ -12,7 +12,7 @@ from itertools import combinations
 
 from google.protobuf.message import Message
 
-from leaderless.dynamo import DynamoSettings, Quorum, ReadRepair, Versions
+from leaderless.dynamo import DynamoSettings, Purge, Quorum, ReadRepair, Versions
 from leaderless.dynamo.context import decode_context
 from leaderless.dynamo.vector import NOTHING, VersionVector
 from leaderless.dynamo.versions import EMPTY, Dot, Siblings, Version, decode, versioning
@@ -57,8 +57,9 @@ class Judge:
     durable: dict[tuple[NodeId, str], Siblings] = field(default_factory=dict)
     asked: dict[int, tuple[str, Siblings]] = field(default_factory=dict)  # by number
     standing: dict[tuple[NodeId, str], Siblings] = field(default_factory=dict)  # in for others
-    stood: dict[tuple[NodeId, str], VersionVector] = field(default_factory=dict)  # ever
+    ever_durable: dict[tuple[NodeId, str], VersionVector] = field(default_factory=dict)
     shown: dict[str, list[tuple[int, History]]] = field(default_factory=lambda: defaultdict(list))
+    purged: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     any_wiped: bool = False
     refusals: list[tuple[str, str]] = field(default_factory=list)
     siblings_most: int = 0
@@ -83,10 +84,10 @@ class Judge:
             self._is_durable(node, key, decode(loaded.siblings))
 
     def _is_durable(self, node: NodeId, key: str, siblings: Siblings) -> None:
-        durable = self.durable.get((node, key), EMPTY).vector
-        stood = self.stood.get((node, key), NOTHING)
+        # It may have been handed over or purged in the same round.
+        durable = self.ever_durable.get((node, key), NOTHING)
         for dot in siblings.versions:
-            if not durable.covers(*dot) and not stood.covers(*dot):
+            if not durable.covers(*dot):
                 raise Violation(f"{node} told of {dot} of {key} before it was durable")
 
     def persisted(self, node: NodeId, persist: Persist) -> None:
@@ -96,7 +97,11 @@ class Judge:
             if held is None:
                 continue
             if isinstance(write, Erase):
-                del held[node, write.start.decode()]
+                key = write.start.decode()
+                # It may have come and gone between two writes to the disk.
+                gone = held.pop((node, key), EMPTY)
+                if held is self.durable and gone.versions:
+                    self._purged(key, gone)
                 continue
             key = write.key.decode()
             siblings = decode(write.value)
@@ -105,17 +110,29 @@ class Judge:
             if not siblings.vector.includes(before.vector):
                 raise Violation(f"{node} forgot dots of {key}: {before.vector}, {siblings.vector}")
             held[node, key] = siblings
-            if held is self.standing:
-                stood = self.stood.get((node, key), NOTHING)
-                self.stood[node, key] = stood.join(siblings.vector)
+            known = self.ever_durable.get((node, key), NOTHING)
+            self.ever_durable[node, key] = known.join(siblings.vector)
             self.siblings_most = max(self.siblings_most, len(siblings.distinct()))
             if self.settings.versions.keeps_siblings:
                 self._exactly_the_concurrent(node, key, siblings)
 
+    def _purged(self, key: str, gone: Siblings) -> None:
+        """A deleted key is forgotten, with all that its tombstones had won over."""
+        if not gone.is_deleted():
+            raise Violation(f"{key} was purged and not deleted: {gone}")
+        for version in gone.versions.values():
+            self.purged[key] |= self.histories[key, name_of(version)]
+            if not self.settings.versions.keeps_siblings:
+                self.purged[key] |= {
+                    write
+                    for (other, write), ranks in self.ranks.items()
+                    if other == key and min(ranks) <= _rank(version)
+                }
+
     def wiped(self, node: NodeId) -> None:
         """A disk is lost. From now on a read quorum may miss what an overlapping one had."""
         self.any_wiped = True
-        for place in (self.durable, self.standing, self.stood):
+        for place in (self.durable, self.standing, self.ever_durable):
             for held in [held for held in place if held[0] == node]:
                 del place[held]
 
@@ -166,6 +183,10 @@ class Judge:
         shown = [name_of(version) for version in response.versions]
         if len(set(shown)) != len(shown):
             raise Violation(f"a read of {key} shows a write twice: {shown}")
+        for version in response.versions:
+            undone = name_of(version) in self.purged[key] - self.retried[key]
+            if undone and not version.tombstone:
+                raise Violation(f"{name_of(version)} of {key} was deleted and is back")
         seen = NOTHING_READ.union(*(self.histories[key, write] for write in shown))
         vector = decode_context(key, response.context)
         covered = {self._owner(key, dot) for dot in vector.dots()}
@@ -201,6 +222,9 @@ class Judge:
         """After repair all replicas hold the same."""
         for one, other in combinations(replicas, 2):
             held, theirs = (self.durable.get((node, key), EMPTY) for node in (one, other))
+            if self.settings.purge is not Purge.NEVER:
+                # One of them may not have heard yet that it may forget the key.
+                held, theirs = (EMPTY if each.is_deleted() else each for each in (held, theirs))
             if not held.same(theirs):
                 raise Violation(f"{one} and {other} differ in {key}: {held}, {theirs}")
 
@@ -231,7 +255,7 @@ class Judge:
         shown = [name_of(version) for version in versions]
         seen = NOTHING_READ.union(*(self.histories[key, write] for write in shown))
         highest = max(map(_rank, versions), default=(0, ("", 0)))
-        for write in writes:
+        for write in [write for write in writes if write not in self.purged[key]]:
             if not self.settings.versions.keeps_siblings:
                 # A retried write may have two timestamps; at least the smaller one is promised.
                 if highest < min(self.ranks[key, write]):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from leaderless.dynamo import DynamoSettings, Fanout, Hints, Quorum, ReadRepair, Versions
+from leaderless.dynamo import DynamoSettings, Fanout, Hints, Purge, Quorum, ReadRepair, Versions
 from leaderless.dynamo.settings import Detection
 from replication.protocol import NodeId
 from tests.support.dynamo_cluster import FIVE, MS
@@ -46,6 +46,8 @@ class Options:
             versions=rng.choice((Versions.DVV, Versions.DVV, *Versions)),
             read_repair=rng.choice((ReadRepair.ASYNC, ReadRepair.BLOCKING, ReadRepair.OFF)),
             read_fanout=fanout,
+            purge=rng.choice((Purge.NEVER, Purge.NEVER, Purge.AFTER_REPAIR)),
+            tombstone_grace_ns=600 * MS,
             hedge_after_ns=20 * MS if fanout is Fanout.DIGEST and rng.random() < 0.5 else None,
             read_timeout_ns=200 * MS,
             write_timeout_ns=200 * MS,

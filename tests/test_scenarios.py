@@ -52,6 +52,7 @@ def test_every_promised_scenario_is_there() -> None:
         "rolling-restart",
         "split-writers",
         "steady",
+        "storm",
         "wan-three-regions",
     } <= set(NAMES)
 

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from replication.analysis import Verdict, analyse
 from replication.errors import ConfigError
 from replication.plan.scenario import read_scenario
 from replication.plan.units import duration_ns
 from replication.protocol import Family
 from replication.simulation.draw import draw_scenario
+from replication.simulation.execute import simulate
+from replication.simulation.judging import judge
 from replication.simulation.pool import swarm
 from replication.simulation.seeds import SeedResult, run_seed
 from replication.simulation.shrinking import shrink_seed
@@ -140,6 +143,28 @@ def test_an_interrupted_search_keeps_the_smallest_so_far() -> None:
     shrunk = shrink_seed(BROKEN, "broken", seed, Family.LEADERLESS, progress=interrupt)
     assert shrunk is not None
     assert (shrunk.faults, shrunk.operations) == told[-1][1:]
+
+
+def test_last_write_wins_loses_a_later_write_to_a_clock_and_breaks_no_promise() -> None:
+    """Seed 4 of the scenario storm, as it was made small."""
+    writes = [
+        {"client": client, "at": at, "kind": "put", "key": "k0001", "value": client}
+        for client, at in (("c1", "1.43s"), ("c2", "1.44s"))
+    ]
+    tables = {
+        "title": "t",
+        "question": "q",
+        "run": {"duration": "1.456s", "warmup": "0s", "settle": "2s", "seed": 12},
+        "cluster": {"nodes": 3},
+        "workload": {"kind": "explicit", "clients": 2, "operation": writes},
+        "simulation": {"clock": {"offset": "27ms", "drift_ppm": 189}},
+        "leaderless": {"dynamo": {"w": 3, "versions": "lww"}},
+    }
+    simulated = simulate(read_scenario(tables, "lww", "lww").plan, Family.LEADERLESS)
+    durability = analyse(simulated.history).findings["durability"]
+    assert durability.verdict is Verdict.VIOLATED
+    assert not durability.promised
+    assert judge(simulated) is None
 
 
 @pytest.mark.parametrize(

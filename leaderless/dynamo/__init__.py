@@ -127,4 +127,6 @@ backend = Backend(
         "forward": "batch.forwards",
         "backward": "batch.forwarded",
     },
+    # A clock that is behind makes a later write lose to an earlier one, acknowledged or not.
+    lossless=lambda settings, members: settings.versions.keeps_siblings,
 )

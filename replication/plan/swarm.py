@@ -5,7 +5,7 @@
 (``replication.simulation.draw``). Bounds come in pairs, from and to, both included.
 """
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
@@ -139,7 +139,10 @@ class SwarmTable(Section):
     duration: Times = Field(default=[1_000_000_000, 3_000_000_000])
     faults: Span = Field(default=[1, 6])
     fault_kinds: list[SwarmFaultKind] = Field(
-        default=["kill", "restart", "pause", "partition", "delay", "loss"], min_length=1
+        default=[each for each in get_args(SwarmFaultKind) if each != "wipe"],
+        min_length=1,
+        description="all of them if left out, but for wipe: a Raft node whose disk is empty is not "
+        "to come back under its name",
     )
     fault_length: Times = Field(default=[20_000_000, 1_200_000_000])
     fault_loss: Share = Field(default=0.5, description="of a loss fault, at most")

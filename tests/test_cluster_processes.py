@@ -87,8 +87,13 @@ def test_nodes_are_killed_paused_and_restarted_with_evidence(tmp_path: Path) -> 
             assert killed.shown
             assert "signal 9" in killed.words
             assert process_state(first["n2"]) == "X"
-            again = await cluster.start_node("n2")
+            starting = asyncio.create_task(cluster.start_node("n2"))
+            await asyncio.sleep(0)
+            assert cluster.is_running("n2")
+            assert not cluster.is_up("n2"), "it is not to be asked before it serves"
+            again = await starting
             assert again.shown
+            assert cluster.is_up("n2")
             assert cluster.pids()["n2"] not in first.values()
 
             ended = await cluster.terminate("n3")

@@ -59,6 +59,7 @@ class Cluster:
         self.surprised = asyncio.Event()
         self._ports: Ports | None = None
         self._paused: set[NodeId] = set()
+        self._starting: set[NodeId] = set()  # started again, and not yet to be asked anything
         self._processes = {
             node: NodeProcess(node, spec.folder / node, self._on_end) for node in spec.everybody
         }
@@ -172,8 +173,9 @@ class Cluster:
     # What is done to single nodes.
 
     def is_up(self, node: NodeId) -> bool:
-        """Whether there is a process that is not paused."""
-        return self._processes[node].pid is not None and node not in self._paused
+        """Whether there is a process that answers: not paused, and no longer starting."""
+        running = self._processes[node].pid is not None
+        return running and node not in self._paused and node not in self._starting
 
     def is_running(self, node: NodeId) -> bool:
         """Whether there is a process, paused or not."""
@@ -207,8 +209,12 @@ class Cluster:
             return Evidence(f"{node} runs already (pid {process.pid})", False)
         again = " again" if process.lives else ""
         process.spawn()
-        await self.control.forget(node)
-        await process.ready(READY_TIMEOUT_S)
+        self._starting.add(node)
+        try:
+            await self.control.forget(node)
+            await process.ready(READY_TIMEOUT_S)
+        finally:
+            self._starting.discard(node)
         return Evidence(f"{node} serves{again} as pid {process.pid}", True)
 
     def expect_failure(self, node: NodeId, expected: bool = True) -> None:

@@ -17,7 +17,8 @@ from replication.analysis.search import Budget, Step, search
 from replication.analysis.view import NEVER
 from replication.history import History, Outcome
 from tests.support import plain_zones
-from tests.support.histories import FAIL, GET, OK, UNKNOWN, brute_force, random_register
+from tests.support.histories import FAIL, GET, OK, UNKNOWN, brute_force, random_register, seen
+from tests.support.random_calls import cas_history
 
 OK_, UNKNOWN_ = Outcome.OK, Outcome.UNKNOWN
 # The full comparison takes minutes: CHECKER_SAMPLES=50000 (and a thirtieth of it for long ones).
@@ -110,8 +111,6 @@ def test_zones_in_columns_agree_with_the_general_search() -> None:
 
 def mend(rng: Random, history: History) -> None:
     """Let most reads return what is likely, or a long history is never right."""
-    from tests.support.histories import seen
-
     keep = rng.random() < 0.5
     for read in history.operations:
         if read.kind is not GET or (keep and rng.random() < 0.05):
@@ -199,39 +198,6 @@ def random_result(rng: Random, model: str, amount: int) -> Any:
     if model in ("set", "append"):
         return tuple(rng.sample(range(amount), rng.randrange(min(3, amount))))
     return rng.choice((None, 0, 1, 2) if model != "counter" else (0, 1, 2, 3))
-
-
-def cas_history(rng: Random, operations: int, clients: int, unknown: float) -> list[Call]:
-    """Return what one register would have recorded, with operations that stay open."""
-    calls: list[Call] = []
-    free = [0] * clients
-    for number in range(operations):
-        client = min(range(clients), key=lambda each: (free[each], rng.random()))
-        start = free[client] + rng.randrange(1, 4)
-        end = start + rng.randrange(1, 60)
-        free[client] = end
-        calls.append(Call(f"p{client}", "", None, UNREAD, None, start, end, OK_, number))
-    held: Any = None
-    for call in sorted(calls, key=lambda each: rng.uniform(each.invoke_ns, each.complete_ns or 0)):
-        call.name = rng.choice(("read", "write", "cas"))
-        indeterminate = rng.random() < unknown
-        if call.name == "read":
-            call.result = held
-        elif call.name == "write":
-            call.argument = rng.randrange(5)
-        else:
-            call.argument = (rng.randrange(5), rng.randrange(5))
-            if call.argument[0] != held:
-                call.name = "refused"
-                indeterminate = False
-        if call.name in ("write", "cas"):
-            if indeterminate and rng.random() < 0.5:
-                call.complete_ns, call.outcome = None, UNKNOWN_
-                continue  # it never took effect
-            held = call.argument if call.name == "write" else call.argument[1]
-        if indeterminate:
-            call.complete_ns, call.outcome = None, UNKNOWN_
-    return calls
 
 
 def test_valid_compare_and_sets_of_many_clients_are_decided() -> None:

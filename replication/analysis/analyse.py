@@ -7,6 +7,7 @@ from replication.analysis import convergence
 from replication.analysis.availability import availability
 from replication.analysis.conflicts import ledger
 from replication.analysis.expect import judge, overall
+from replication.analysis.explain import explain
 from replication.analysis.failover import failovers
 from replication.analysis.findings import Finding, RunFindings, SideFindings, combine
 from replication.analysis.ladder import ladder
@@ -49,6 +50,8 @@ def analyse(history: History, clock: Clock | None = None) -> SideFindings:
     for check in CHECKS:
         begun = clock() if clock is not None else 0.0
         findings[check.name] = check.judge(view)
+        for witness in findings[check.name].witnesses:
+            explain(view, witness)
         if clock is not None:
             findings[check.name].seconds = clock() - begun
     return _side(view, findings)

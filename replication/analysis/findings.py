@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from replication.analysis.conflict_findings import ConflictLedger
-from replication.analysis.pictures import FailoverPicture
+from replication.analysis.pictures import FailoverPicture, WitnessPicture
 from replication.analysis.staleness_findings import Pbs
 from replication.history import DriverReport, FaultRecord
 
@@ -37,6 +37,8 @@ class Witness:
     key: str | None = None
     operations: list[int] = field(default_factory=list)  # indexes into the history
     at_ns: int | None = None
+    causes: list[str] = field(default_factory=list)  # sentences: what the history tells of why
+    picture: WitnessPicture | None = None
 
 
 @dataclass(slots=True)

@@ -65,3 +65,41 @@ class SpaceTime:
     nodes: list[NodeMark] = field(default_factory=list)
     operations: list[OperationMark] = field(default_factory=list)
     left_out: str = ""
+
+
+@dataclass(slots=True)
+class WitnessBar:
+    """One operation around a violation."""
+
+    operation: int  # index in the history
+    client: str
+    kind: str
+    outcome: str
+    start_ns: int
+    end_ns: int  # completed, or the end of the picture
+    open_end: bool  # it may have taken effect at any time after
+    words: str  # "put 'v9'", "read c1:4"
+    node: str | None  # that answered last
+    proof: bool  # whether it is one of the few that prove the violation
+    point_ns: int | None = None  # when it may have taken effect, in an order that explains it
+
+
+@dataclass(slots=True)
+class WitnessBand:
+    """A fault that lasted into the picture."""
+
+    fault: int  # number
+    words: str
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(slots=True)
+class WitnessPicture:
+    """A violation as a timeline: operations on its key as bars, faults as bands."""
+
+    start_ns: int
+    end_ns: int
+    bars: list[WitnessBar] = field(default_factory=list)
+    bands: list[WitnessBand] = field(default_factory=list)
+    left_out: str = ""

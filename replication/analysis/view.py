@@ -48,6 +48,7 @@ class View:
     def __init__(self, history: History) -> None:
         self.history = history
         self.writes: dict[str, Operation] = {}  # by write id
+        self.by_index = {each.index: each for each in history.operations}
         self.by_key: dict[str, list[Operation]] = {}  # in the order of the history
         self.first_seen_ns: dict[str, int] = {}  # write id -> end of the first ok read of it
         self.tally: Counter[tuple[OperationKind, Outcome]] = Counter()

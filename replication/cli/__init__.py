@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "reports",
     "runs": "reports",
     "check": "check",
+    "explain": "explain",
     "checks": "check",
     "export": "check",
     "up": "clusters",

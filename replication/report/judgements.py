@@ -18,6 +18,7 @@ from replication.report.model import (
     Section,
     WitnessText,
 )
+from replication.report.witness_picture import drawing
 
 EXPECTATION_MARKS = {
     Verdict.VALID: "✔ met",
@@ -177,6 +178,8 @@ def _witness(anchor: str, side: SideFindings, witness: Witness) -> WitnessText:
         words=formats.sentence(witness.words),
         place="; ".join(places),
         at_s=None if witness.at_ns is None else (witness.at_ns - origin) / formats.NS_PER_S,
+        causes=[formats.sentence(cause) for cause in witness.causes],
+        drawing="" if witness.picture is None else drawing(side, witness.picture),
     )
 
 

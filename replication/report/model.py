@@ -71,6 +71,8 @@ class WitnessText:
     words: str
     place: str  # "key k7, at 4.312 s, operations 512, 518"
     at_s: float | None  # after the load began
+    causes: list[str] = field(default_factory=list)
+    drawing: str = ""  # SVG, everything in it escaped
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,3 +182,22 @@ def test_a_picture_says_what_it_leaves_out() -> None:
     assert found is not None
     assert len(found.operations) == OPERATIONS_MAX
     assert found.left_out.startswith(f"the first {OPERATIONS_MAX} of ")
+
+
+def test_leases_end_when_the_node_says_so_or_dies() -> None:
+    script = failover()
+    script.event(100, "n1", "lease_changed", held=True, term=1, until_ns=9)
+    script.event(900, "n1", "lease_changed", held=False, term=1, until_ns=9, reason="no majority")
+    script.event(950, "n1", "lease_changed", held=True, term=1, until_ns=19)  # killed with it
+    script.event(2_400, "n3", "lease_changed", held=True, term=2, until_ns=29)
+    found = analyse(script.history)
+    assert [(each.node, each.start_ns, each.end_ns, each.why) for each in found.leases] == [
+        ("n1", at(100), at(900), "no majority"),
+        ("n1", at(950), at(2_000), "the node died"),
+        ("n3", at(2_400), None, ""),
+    ]
+    picture = found.failovers[0].picture
+    assert picture is not None
+    assert [each.words for each in picture.nodes if each.kind == "lease"] == [
+        "holds the lease of term 2"
+    ]

@@ -214,3 +214,13 @@ def test_verdict_seed_and_command_stand_before_everything_else() -> None:
     head = text[text.index("<main>") : text.index("Side by side")]
     for words in ("Leader crash", "✔ PASS", "<dd>7</dd>", "compare leader-crash --seed 7"):
         assert words in head
+
+
+@pytest.mark.parametrize("run", [sample.leader_crash(), sample.nothing_measured()])
+def test_every_entry_of_the_contents_leads_to_a_section(run: RunFindings) -> None:
+    text = rendered(run)
+    inside = text[text.index('<nav class="contents"') : text.index("</nav>")]
+    anchors = re.findall(r'href="#([a-z]+)"', inside)
+    assert len(anchors) >= 10
+    for anchor in anchors:
+        assert f'<section id="{anchor}"' in text

@@ -12,6 +12,7 @@ from replication.analysis.failover import failovers
 from replication.analysis.findings import Finding, RunFindings, SideFindings, combine
 from replication.analysis.ladder import ladder
 from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
+from replication.analysis.leases import leases
 from replication.analysis.registry import CHECKS
 from replication.analysis.roles import role_periods
 from replication.analysis.split_brain import split_brains
@@ -81,6 +82,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         availability=availability(view),
         failovers=failovers(view),
         split_brains=split_brains(view),
+        leases=leases(view),
         conflicts=view.once(ledger),
         convergence=view.once(convergence.report),
         faults=list(history.faults),

@@ -93,6 +93,8 @@ _KINDS = {
     "peer_suspected": "suspects",
     "peer_trusted": "trusts",
     "node_started": "starts",
+    "lease_changed": "lease",
+    "leadership_transfer": "transfer",
 }
 
 

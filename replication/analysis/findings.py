@@ -150,6 +150,17 @@ class SplitBrain:
 
 
 @dataclass(slots=True)
+class LeasePeriod:
+    """A stretch in which a leader might answer reads by its clock alone, as it told itself."""
+
+    node: str
+    term: int
+    start_ns: int
+    end_ns: int | None = None  # when the node noticed; None: held to the end
+    why: str = ""  # it ended
+
+
+@dataclass(slots=True)
 class Failover:
     """The ledger of one fault (design §8)."""
 
@@ -289,6 +300,7 @@ class SideFindings:
     roles: list[RolePeriod]
     latency_points: list[LatencyPoint]
     split_brains: list[SplitBrain] = field(default_factory=list)
+    leases: list[LeasePeriod] = field(default_factory=list)
     staleness: Staleness = field(default_factory=Staleness)
     ladder: Ladder = field(default_factory=Ladder)
     pbs: Pbs | None = None

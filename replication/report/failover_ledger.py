@@ -13,6 +13,7 @@ from replication.report import formats
 from replication.report.model import Chapter, Table
 
 WRITE_IDS_MAX = 100
+LEASES_MAX = 100
 
 
 def failovers(run: RunFindings) -> list[Chapter]:
@@ -32,6 +33,8 @@ def _tables(side: SideFindings) -> Iterable[Table]:
         yield _failover_table(failover, side)
         if failover.by_side:
             yield _partition_table(failover)
+    if side.leases:
+        yield _lease_table(side)
     if side.split_brains:
         yield _split_brain_table(side)
 
@@ -47,6 +50,26 @@ def _partition_table(failover: Failover) -> Table:
             ]
             for each in failover.by_side
         ],
+    )
+
+
+def _lease_table(side: SideFindings) -> Table:
+    return Table(
+        title="Leases: who might answer reads by its clock alone",
+        columns=["node", "term", "from", "to, as it noticed", "why it ended"],
+        rows=[
+            [
+                formats.value_text(each.node),
+                str(each.term),
+                formats.moment(each.start_ns, side.load_start_ns),
+                "the end"
+                if each.end_ns is None
+                else formats.moment(each.end_ns, side.load_start_ns),
+                formats.sentence(each.why) or formats.DASH,
+            ]
+            for each in side.leases[:LEASES_MAX]
+        ],
+        note=formats.shown_of(min(len(side.leases), LEASES_MAX), len(side.leases)),
     )
 
 

@@ -113,6 +113,11 @@ def plural(amount: int, singular: str, many: str | None = None) -> str:
     return f"{count(amount)} {singular if amount == 1 else many or singular + 's'}"
 
 
+def shown_of(shown: int, total: int) -> str:
+    """Return how much of a list is shown, nothing when it is all of it."""
+    return f"The first {count(shown)} of {count(total)}." if total > shown else ""
+
+
 def comparison(base: float | None, other: float | None, more: str, less: str) -> str:
     """Return what ``other`` is next to ``base``: "2.4 times longer", "about the same", or nothing.
 

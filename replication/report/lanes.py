@@ -21,6 +21,8 @@ _MARKS: dict[str, tuple[str, str]] = {
     "suspects": ("m-4-4h8v8h-8z", "suspects a peer"),
     "trusts": ("m-4-4h8v8h-8zm1.5 4l2 2l3-4.5", "trusts it again"),
     "starts": ("m-3.5-5.5l9 5.5l-9 5.5z", "starts"),
+    "lease": ("m-4.5 4h9m-9-8h9m-4.5 0v8", "gains or loses its lease"),
+    "transfer": ("m-5-3h7m-3-3l4 3l-4 3m7 0h-7m3-3l-4 3l4 3", "hands leadership over"),
     "truncated": ("m0 5.5l-5-9.5h10z", "drops log entries"),
     "siblings": ("m-5-3h6v6h-6zm4 0h6v6h-6z", "holds siblings"),
     "resolved": ("m-5 0h10m-4-4l4 4l-4 4", "a write replaces siblings"),

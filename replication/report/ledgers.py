@@ -110,21 +110,23 @@ def _conflict_tables(side: SideFindings) -> Iterable[Table]:
             title="Acknowledged writes that vanished",
             columns=["write", "key", "value", "acknowledged", "by", "in its place", "cause", "why"],
             rows=[_vanished_row(each, origin_ns) for each in ledger.vanished],
-            note=_shown_of(len(ledger.vanished), ledger.vanished_count),
+            note=formats.shown_of(len(ledger.vanished), ledger.vanished_count),
         )
     if ledger.appeared:
         yield Table(
             title="Writes that took effect without an acknowledgement",
             columns=["write", "key", "the client was told", "at", "first read"],
             rows=[_appeared_row(each, origin_ns) for each in ledger.appeared],
-            note=_shown_of(len(ledger.appeared), ledger.failed_visible + ledger.unknown_visible),
+            note=formats.shown_of(
+                len(ledger.appeared), ledger.failed_visible + ledger.unknown_visible
+            ),
         )
     if side.staleness.worst:
         yield Table(
             title="The stalest reads",
             columns=["read", "key", "by", "begun", "age", "returned"],
             rows=[_stale_row(each, origin_ns) for each in side.staleness.worst],
-            note=_shown_of(len(side.staleness.worst), side.staleness.stale),
+            note=formats.shown_of(len(side.staleness.worst), side.staleness.stale),
         )
     if ledger.space_time is not None:
         yield space_time.story(ledger.space_time, origin_ns)
@@ -135,14 +137,14 @@ def _conflict_tables(side: SideFindings) -> Iterable[Table]:
             rows=[
                 row for conflict in ledger.conflicts for row in _conflict_rows(conflict, origin_ns)
             ],
-            note=_shown_of(len(ledger.conflicts), ledger.sibling_sets),
+            note=formats.shown_of(len(ledger.conflicts), ledger.sibling_sets),
         )
     if ledger.pairs:
         yield Table(
             title="Pairs of concurrent writes",
             columns=["key", "writer", "via", "when", "had read", "apart", "became"],
             rows=[row for pair in ledger.pairs for row in _pair_rows(pair, origin_ns)],
-            note=_shown_of(len(ledger.pairs), ledger.pair_count),
+            note=formats.shown_of(len(ledger.pairs), ledger.pair_count),
         )
 
 
@@ -205,10 +207,6 @@ def _names(write_ids: list[str]) -> str:
     shown = ", ".join(formats.value_text(each) for each in write_ids[:NAMES_MAX])
     rest = len(write_ids) - NAMES_MAX
     return f"{shown} and {formats.count(rest)} more" if rest > 0 else shown
-
-
-def _shown_of(shown: int, total: int) -> str:
-    return f"The first {formats.count(shown)} of {formats.count(total)}." if total > shown else ""
 
 
 def _vanished_row(write: VanishedWrite, origin_ns: int) -> list[str]:

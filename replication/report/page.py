@@ -48,12 +48,30 @@ def page(run: RunFindings, summary: Summary) -> str:
         ],
         divergence=Markup(divergence.drawing(run, summary)),
         space_times=[_pictured(each) for each in space_time.drawings(run, summary)],
+        contents=_contents(summary),
         visibility=Markup(visibility.drawing(run, summary)),
         legends=[_outcome_legend(), _kind_legend(run), _role_legend(run)],
         first_violation=_first_violation(summary.judgements),
         glossary=GLOSSARY,
         dash=formats.DASH,
     )  # fmt: skip
+
+
+def _contents(summary: Summary) -> list[tuple[str, str]]:
+    """Return (anchor, words) of the sections that there are."""
+    return [
+        ("glance", "side by side" if summary.note_title else "at a glance"),
+        ("timeline", "what happened"),
+        ("failover", "failover"),
+        ("conflicts", "conflicts"),
+        *([("freshness", "freshness")] if summary.freshness else []),
+        ("convergence", "convergence"),
+        ("findings", "findings"),
+        ("measures", "every measure"),
+        ("trust", "trust"),
+        ("settings", "settings"),
+        ("words", "words"),
+    ]
 
 
 @lru_cache(maxsize=1)

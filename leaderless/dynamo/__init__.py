@@ -7,6 +7,7 @@ to its next write), ``quorum`` (what a coordinator waits for), ``targets`` (whom
 ``tombstones`` (when deleted keys go), ``forwarder`` (keys of other nodes), ``detector``, ``phi``,
 ``swim`` and ``gossip`` (who seems alive), ``merkle``, ``anti_entropy`` and
 ``rounds`` (replicas that compare themselves), ``paxos`` and ``conditional`` (compare-and-set),
+``membership`` and ``transfer`` (nodes that come and go),
 ``commands`` (of an operator), ``replica`` and ``outbox`` (state and effects), ``core``.
 
 What a cluster of these guarantees, while what is persisted stays persisted
@@ -43,6 +44,11 @@ What a cluster of these guarantees, while what is persisted stays persisted
 - ``purge = "time"``: a delete is undone by a copy that turns up after its grace, from a replica or
   a hint that was away for longer. DeleteUndone tells of it. Not with ``"never"``, nor with
   ``"after_repair"``, while no message is under way for longer than the grace.
+- Rings have epochs, decided one after the other by a majority of the members of the ring before.
+  With ``ring_changes = "joint"`` no acknowledged write is lost and R + W > N stays what it is while
+  nodes come, go and are replaced: old and new owners both need their quorums until the new ones
+  have merged what enough old ones hold. With ``"eager"`` the new owners answer before. What a node
+  no longer owns stays on its disk.
 - A refusal (QuorumUnreachable, InvalidRequest, Overloaded) means that nothing was done.
   QuorumTimeout means that replicas may hold the write, and read repair may spread it.
 - A write that is retried with its write id takes effect once if the coordinator still holds its
@@ -61,7 +67,7 @@ Where it differs from the paper (DeCandia et al., SOSP 2007)
 - ``read_fanout = "digest"`` asks R replicas and not N, the others for a digest (Cassandra): fewer
   bytes, a second round when copies differ, and only those that were asked are repaired.
 - Quorums are strict unless ``quorum = "sloppy"`` (§4.6); hints are kept in both cases. Members are
-  given at the start (§4.8).
+  agreed on (§4.8 lets them drift together by gossip).
 - Merkle trees (§4.7) are kept up with every write and built anew from the store at a start. One
   tree per partition serves all pairs of its replicas, since they are to hold the same keys.
 - Tombstones are versions, and are kept unless ``purge`` says when they go. The paper says nothing

@@ -2,6 +2,7 @@
 
 from leaderless.dynamo.anti_entropy import AntiEntropy
 from leaderless.dynamo.hints import Handoff
+from leaderless.dynamo.membership import Rings
 from leaderless.dynamo.node import Node
 from replication.errors import InvalidRequest, OperationError
 from replication.protocol import Instant, RequestId
@@ -11,8 +12,11 @@ from replication.v1 import control_pb2
 class Commands:
     """Takes the commands that this backend offers, and refuses the others."""
 
-    def __init__(self, node: Node, handoff: Handoff, anti_entropy: AntiEntropy | None) -> None:
+    def __init__(
+        self, node: Node, handoff: Handoff, rings: Rings, anti_entropy: AntiEntropy | None
+    ) -> None:
         self._node = node
+        self._rings = rings
         self._handoff = handoff
         self._anti_entropy = anti_entropy
 
@@ -28,6 +32,14 @@ class Commands:
             match body.WhichOneof("command"):
                 case "barrier":
                     self._await_barrier(now, request_id, body.barrier, deadline_ns)
+                case "add_member":
+                    self._rings.change(now, request_id, deadline_ns, body.add_member.node, None)
+                case "remove_member":
+                    leaving = body.remove_member.node
+                    self._rings.change(now, request_id, deadline_ns, None, leaving)
+                case "replace_member":
+                    coming, leaving = body.replace_member.by, body.replace_member.node
+                    self._rings.change(now, request_id, deadline_ns, coming, leaving)
                 case other:
                     raise InvalidRequest(f"dynamo does not offer {other}")
         except OperationError as refusal:

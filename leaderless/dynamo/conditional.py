@@ -94,6 +94,8 @@ class Proposers:
         round_ = _Round(
             origin, body, replicas, min(deadline_ns, now.monotonic_ns + self._timeout_ns(body))
         )
+        if node.ring.moving(body.key) not in ((), replicas):
+            raise Overloaded("the key is moving to other nodes: try again when it has arrived")
         alive = sum(node.alive(replica, now.monotonic_ns) for replica in replicas)
         if alive < round_.majority:
             raise QuorumUnreachable(round_.majority, alive)

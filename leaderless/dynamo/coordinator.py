@@ -6,6 +6,8 @@ any node coordinate a read; here that would save a hop for one read in five and 
 a primary has at hand. Where a fallback may count and no primary is alive, a fallback coordinates.
 """
 
+from dataclasses import replace
+
 from leaderless.dynamo.conditional import Proposers
 from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.node import Node
@@ -17,6 +19,7 @@ from leaderless.dynamo.quorum import (
     Origin,
     PendingRead,
     PendingWrite,
+    counts,
     is_conditional,
     may_stand_in,
     need,
@@ -24,6 +27,7 @@ from leaderless.dynamo.quorum import (
 from leaderless.dynamo.reading import Reads
 from leaderless.dynamo.settings import Quorum
 from leaderless.dynamo.targets import NOBODY, Targets, choose_targets
+from leaderless.dynamo.versions import encode
 from leaderless.dynamo.writing import Writes
 from replication.errors import (
     InvalidRequest,
@@ -106,11 +110,46 @@ class Coordinator:
         if pending >= limit:
             raise Overloaded(f"{self._node.name} waits for {pending} answers, at most {limit}")
 
+    def reissue(self, now: Instant) -> None:
+        """The ring has changed: ask, for what is still open, those who are to answer now.
+
+        Only by primaries: what stand-ins hold finds its way by hints.
+        """
+        node = self._node
+        for number, item in node.pending.items():
+            if not isinstance(item, PendingRead | PendingWrite) or item.targets.stand_ins:
+                continue
+            key = item.key if isinstance(item, PendingRead) else item.write.key
+            targets = self._primaries(key)
+            if isinstance(item, PendingRead) and not item.enough:
+                item.targets, item.asked = targets, targets.asked
+                for replica in item.missing():
+                    if replica != node.name:
+                        loads = node.outbox.question(replica, len(key)).loads
+                        loads.add(number=number, key=key)
+            elif isinstance(item, PendingWrite) and not item.replied:
+                item.targets = targets
+                encoded = encode(item.write.siblings)
+                for replica in targets.asked:
+                    if replica != node.name and replica not in item.acknowledged:
+                        stores = node.outbox.question(replica, len(encoded)).stores
+                        stores.add(number=number, key=key, siblings=encoded)
+
+    def _primaries(self, key: str) -> Targets:
+        """Return the primaries of ``key``: those who hold it, and those it is moving to."""
+        ring = self._node.ring
+        holding, coming = ring.preference(key), ring.moving(key)
+        if not coming or coming == holding:
+            return Targets(holding, holding, NOBODY)
+        both = tuple(dict.fromkeys((*holding, *coming)))
+        return Targets(both, both, NOBODY, (holding, coming))
+
     def _targets(self, now: Instant, body: Body) -> Targets:
         node = self._node
-        primaries = node.ring.preference(body.key)
+        targets = self._primaries(body.key)
         if not may_stand_in(body, node.settings):
-            return Targets(primaries, primaries, NOBODY)
+            return targets
+        primaries, joint = targets.primaries, targets.joint
 
         def alive(replica: NodeId) -> bool:
             return node.alive(replica, now.monotonic_ns)
@@ -121,7 +160,7 @@ class Coordinator:
             primaries, node.ring.beyond(body.key) if sloppy else (), alive, node.name
         )
         node.counters["stand_ins_asked"] += len(targets.stand_ins)
-        return targets
+        return replace(targets, joint=joint) if joint else targets
 
     def _require_alive(self, now: Instant, targets: Targets, wanted: Need) -> list[NodeId]:
         """Return who seems dead of those who are asked.
@@ -135,6 +174,11 @@ class Coordinator:
         alive = [each for each in targets.asked if each not in dead]
         if len(alive) < wanted.replicas:
             raise QuorumUnreachable(wanted.replicas, len(alive))
+        if targets.joint and not wanted.met(alive, targets):
+            fewest = min(
+                sum(counts(each, group, targets) for each in alive) for group in targets.joint
+            )
+            raise QuorumUnreachable(wanted.replicas, fewest)
         if not wanted.met(alive, targets):
             primaries = sum(each not in targets.stand_ins for each in alive)
             raise QuorumUnreachable(wanted.primaries, primaries)

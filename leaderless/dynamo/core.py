@@ -14,6 +14,7 @@ from leaderless.dynamo.coordinator import Coordinator
 from leaderless.dynamo.forwarder import Forwarder
 from leaderless.dynamo.gossip import SwimDetector, make_detector
 from leaderless.dynamo.hints import Handoff
+from leaderless.dynamo.membership import Rings, members_of
 from leaderless.dynamo.merkle import MerkleForest
 from leaderless.dynamo.node import COUNTERS, Node
 from leaderless.dynamo.outbox import Outbox
@@ -31,7 +32,7 @@ from leaderless.dynamo.quorum import (
 )
 from leaderless.dynamo.reading import digest_of
 from leaderless.dynamo.replica import STAND_IN_SPACE, Replica
-from leaderless.dynamo.ring import make_ring
+from leaderless.dynamo.ring import claim, make_ring
 from leaderless.dynamo.settings import CompareAndSet, DynamoSettings
 from leaderless.dynamo.tombstones import Tombstones
 from leaderless.dynamo.versions import decode, versioning
@@ -112,7 +113,12 @@ class DynamoCore:
             late_ns = self._rng.randrange(settings.anti_entropy_ns)
             due_ns = now.monotonic_ns + late_ns
             self._anti_entropy = AntiEntropy(self._node, forest, due_ns)
-        self._commands = Commands(self._node, self._handoff, self._anti_entropy)
+        rng = Random(self._rng.getrandbits(64))
+        self._rings = Rings(self._node, self._acceptors, rng, self._coordinator.reissue)
+        members = self._membership.members
+        initial = dynamo_pb2.RingState(owners=claim(members, settings.partitions))
+        self._rings.load(now, saved, initial)
+        self._commands = Commands(self._node, self._handoff, self._rings, self._anti_entropy)
         role = event_pb2.RoleChanged(role=event_pb2.ROLE_REPLICA)
         self._node.observe(event_pb2.Event(role_changed=role))
         # Everything else this node does comes after, so the life is its own for ever before any
@@ -130,14 +136,28 @@ class DynamoCore:
             # can forward nothing to this node before it has heard of it: let it.
             self._node.lives[sender] = message.life
             self._node.outbox.heartbeat(sender)
-        if self._node.detector.heard(sender, now.monotonic_ns):
+        if message.epoch != self._node.outbox.epoch:
+            self._rings.hear_epoch(sender, message.epoch)
+        known = sender in self._node.peers
+        if known and self._node.detector.heard(sender, now.monotonic_ns):
             trusted = event_pb2.PeerTrusted(peer=sender)
             self._node.observe(event_pb2.Event(peer_trusted=trusted))
             self._handoff.heard_again(now)
             if same_life and not isinstance(self._node.detector, SwimDetector):
                 self._node.counters["false_suspicions"] += 1
-        if message.HasField("batch"):
-            self._receive_batch(now, sender, message.batch)
+        # Answers of who is behind still count; what it asks for, it asks by a ring that is over.
+        node = self._node
+        stale = message.epoch < node.outbox.epoch
+        if message.HasField("movement"):
+            self._rings.receive(now, sender, message.movement)
+        elif stale and message.HasField("paxos"):
+            pass  # its proposer asks acceptors by a ring that is over
+        elif message.HasField("batch"):
+            if stale:
+                node.counters["stale_rings_refused"] += 1
+            else:
+                self._serve(now, sender, message.batch)
+            self._take_answers(now, sender, message.batch)
         elif message.HasField("anti_entropy") and self._anti_entropy is not None:
             self._anti_entropy.receive(now, sender, message.anti_entropy)
         elif message.HasField("paxos") and self._proposers is not None:
@@ -186,6 +206,7 @@ class DynamoCore:
                 case _:
                     assert_never(item)
         self._handoff.replay(now)
+        self._rings.wake(now)
         if self._proposers is not None:
             self._proposers.wake(now)
         self._tombstones.wake(now)
@@ -202,6 +223,7 @@ class DynamoCore:
         due = [self._node.pending.wake_at(), self._handoff.wake_at(), self._tombstones.wake_at()]
         if self._proposers is not None:
             due.append(self._proposers.wake_at())
+        due.append(self._rings.wake_at())
         for due_ns in due:
             if due_ns is not None:
                 times.append(due_ns)
@@ -213,6 +235,7 @@ class DynamoCore:
         """Return what the inputs since the last call want done, in the order of ``Outbox``."""
         node = self._node
         writes = [*node.replica.writes(), *node.stand_ins.writes(), *self._handoff.writes()]
+        writes += self._rings.writes()
         writes += self._acceptors.writes()
         return node.outbox.flush(writes)
 
@@ -224,7 +247,7 @@ class DynamoCore:
             node=node.name,
             backend="dynamo",
             role=event_pb2.ROLE_REPLICA,
-            serving=True,
+            serving=node.name in members_of(self._rings.state),
             peers=[
                 control_pb2.PeerStatus(node=peer, alive=peer not in suspected)
                 for peer in self._peers
@@ -296,35 +319,40 @@ class DynamoCore:
             suspected = event_pb2.PeerSuspected(peer=peer, silence_ns=silence_ns)
             self._node.observe(event_pb2.Event(peer_suspected=suspected))
 
-    def _receive_batch(self, now: Instant, sender: NodeId, batch: dynamo_pb2.Batch) -> None:
-        node, reads = self._node, self._coordinator.reads
+    def _serve(self, now: Instant, sender: NodeId, batch: dynamo_pb2.Batch) -> None:
+        """Do as a replica what ``sender`` asks."""
+        node = self._node
         # The order of the parts means nothing to the sender. Here writes go first, so that a read
         # that came with them sees them.
         for store in batch.stores:
             if self._store(now, store):
                 node.outbox.batch(sender).stored.append(store.number)
-        for number in batch.stored:
-            self._stored(now, sender, number)
         for load in batch.loads:
             held = node.encoded(load.key)
             if load.digest:
                 node.outbox.batch(sender).loaded.add(number=load.number, digest=digest_of(held))
                 continue
             node.outbox.batch(sender, len(held)).loaded.add(number=load.number, siblings=held)
+        for repair in batch.repairs:
+            changed = self._repair(now, repair)
+            if changed is not None:
+                node.outbox.batch(sender).repaired.add(number=repair.number, changed=changed)
+        for question in batch.purges:
+            self._tombstones.asked(now, sender, question)
+
+    def _take_answers(self, now: Instant, sender: NodeId, batch: dynamo_pb2.Batch) -> None:
+        """Take what ``sender`` answers, and the operations that it hands on."""
+        node, reads = self._node, self._coordinator.reads
+        for number in batch.stored:
+            self._stored(now, sender, number)
         for loaded in batch.loaded:
             if loaded.digest:
                 reads.digested(now, sender, loaded.number, loaded.digest)
             else:
                 node.counters["read_bytes"] += len(loaded.siblings)
                 reads.loaded(now, sender, loaded.number, loaded.siblings)
-        for repair in batch.repairs:
-            changed = self._repair(now, repair)
-            if changed is not None:
-                node.outbox.batch(sender).repaired.add(number=repair.number, changed=changed)
         for repaired in batch.repaired:
             reads.repaired(now, sender, repaired.number, repaired.changed)
-        for question in batch.purges:
-            self._tombstones.asked(now, sender, question)
         for answer in batch.purged:
             self._tombstones.answered(now, sender, answer)
         for forward in batch.forwards:

@@ -14,6 +14,7 @@ from replication.errors import (
     Indefinite,
     InvalidRequest,
     OperationError,
+    Overloaded,
     QuorumTimeout,
     QuorumUnreachable,
     operation_error,
@@ -104,8 +105,8 @@ class Forwarder:
             return
         primary = self._node.name in self._node.ring.preference(body.key)
         if not primary and not may_stand_in(body, self._node.settings):
-            text = f"{self._node.name} is not a replica of the key: the nodes' settings differ"
-            self._coordinator.fail(origin, InvalidRequest(text))
+            text = f"{self._node.name} is not a replica of the key: the nodes' rings differ"
+            self._coordinator.fail(origin, Overloaded(text))
             return
         deadline_ns = now.monotonic_ns + message.budget_ns
         self._coordinator.perform(now, origin, body, deadline_ns)

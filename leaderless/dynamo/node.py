@@ -53,6 +53,10 @@ COUNTERS = (
     "compare_and_sets",  # that took effect, coordinated here
     "ballots_lost",  # to another proposer
     "proposals_recovered",  # that another proposer had left half done
+    "ring_epoch",  # of the ring that this node goes by
+    "stale_rings_refused",  # requests by an older ring than this node's
+    "transfer_keys",  # received because partitions moved here
+    "transfer_bytes",
     "false_suspicions",  # a peer that counted as dead or dying was heard of again, in the same life
     "merkle_exchanges",  # begun here and answered
     "merkle_ranges_compared",  # partitions whose roots were compared, in these

@@ -35,6 +35,7 @@ class Outbox:
 
     def __init__(self, life: int) -> None:
         self._life = life
+        self.epoch = 0  # of the ring that this node goes by
         self._open: dict[NodeId, dynamo_pb2.DynamoMessage] = {}
         self._open_bytes: dict[NodeId, int] = {}
         self._answering: set[NodeId] = set()  # whose open message holds more than questions
@@ -63,14 +64,16 @@ class Outbox:
 
     def send(self, peer: NodeId, message: dynamo_pb2.DynamoMessage) -> None:
         """Send a message of its own, which nobody changes any more."""
-        message.life = self._life
+        message.life, message.epoch = self._life, self.epoch
         self._sends.append(Send(peer, message))
 
     def heartbeat(self, peer: NodeId) -> None:
         """Make sure that ``peer`` hears something of this node in this round."""
         if peer not in self._open:
             heartbeat = dynamo_pb2.Heartbeat()
-            message = dynamo_pb2.DynamoMessage(life=self._life, heartbeat=heartbeat)
+            message = dynamo_pb2.DynamoMessage(
+                life=self._life, heartbeat=heartbeat, epoch=self.epoch
+            )
             self._sends.append(Send(peer, message))
 
     def reply(self, request_id: RequestId, result: Response | OperationError) -> None:
@@ -98,7 +101,9 @@ class Outbox:
         return effects
 
     def _begin(self, peer: NodeId) -> dynamo_pb2.DynamoMessage:
-        message = dynamo_pb2.DynamoMessage(life=self._life, batch=dynamo_pb2.Batch())
+        message = dynamo_pb2.DynamoMessage(
+            life=self._life, batch=dynamo_pb2.Batch(), epoch=self.epoch
+        )
         self._open[peer] = message
         self._open_bytes[peer] = 0
         return message

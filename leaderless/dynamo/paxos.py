@@ -27,8 +27,12 @@ class Acceptors:
     """The acceptors of one node."""
 
     def __init__(
-        self, encoded: Callable[[str], bytes], merge: Callable[[str, bytes], None]
+        self,
+        encoded: Callable[[str], bytes],
+        merge: Callable[[str, bytes], None],
+        space: str = SPACE,
     ) -> None:
+        self._space = space
         self._encoded = encoded  # what the replica holds
         self._merge = merge  # what was chosen into the replica
         self._records: dict[str, dynamo_pb2.PaxosRecord] = {}
@@ -36,13 +40,13 @@ class Acceptors:
 
     def load(self, saved: Saved) -> None:
         """Take over what was durable."""
-        for key, encoded in saved.scan(SPACE):
+        for key, encoded in saved.scan(self._space):
             self._records[key.decode()] = dynamo_pb2.PaxosRecord.FromString(encoded)
 
     def writes(self) -> list[Put]:
         """Return what must become durable before anybody may hear of it, once."""
         writes = [
-            Put(SPACE, key.encode(), self._records[key].SerializeToString())
+            Put(self._space, key.encode(), self._records[key].SerializeToString())
             for key in self._changed
         ]
         self._changed = {}
@@ -99,6 +103,27 @@ class Acceptors:
                 record.ClearField("accepted")
             self._changed[key] = None
         return dynamo_pb2.Verdict(granted=True)
+
+    def record(self, key: str) -> dynamo_pb2.PaxosRecord | None:
+        """Return what must not be forgotten of ``key``, None if there is nothing."""
+        return self._records.get(key)
+
+    def keys(self) -> list[str]:
+        """Return the keys of all records."""
+        return list(self._records)
+
+    def absorb(self, key: str, other: dynamo_pb2.PaxosRecord) -> None:
+        """Become an acceptor that remembers, too, what another did: it takes its place."""
+        record = self._record(key)
+        if rank(other.promised) > rank(record.promised):
+            record.promised.CopyFrom(other.promised)
+        if rank(other.committed.ballot) > rank(record.committed.ballot):
+            record.committed.CopyFrom(other.committed)
+        if rank(other.accepted.ballot) > rank(record.accepted.ballot):
+            record.accepted.CopyFrom(other.accepted)
+        if rank(record.accepted.ballot) <= rank(record.committed.ballot):
+            record.ClearField("accepted")
+        self._changed[key] = None
 
     def _record(self, key: str) -> dynamo_pb2.PaxosRecord:
         record = self._records.get(key)

@@ -36,6 +36,10 @@ class PendingTable:
         """Return what has this number, None if nobody waits for it any more."""
         return self._items.get(number)
 
+    def items(self) -> list[tuple[int, Pending]]:
+        """Return all that is waited for, by number."""
+        return list(self._items.items())
+
     def remove(self, number: int) -> None:
         """Wait no longer."""
         del self._items[number]

@@ -25,6 +25,11 @@ Conditional: TypeAlias = storage_pb2.CompareAndSetRequest | storage_pb2.GetReque
 Forwardable: TypeAlias = Body | storage_pb2.CompareAndSetRequest
 
 
+def counts(node: NodeId, group: tuple[NodeId, ...], targets: Targets) -> bool:
+    """Tell whether the answer of ``node`` counts for one of two sets of replicas."""
+    return node in group or node in targets.stand_ins
+
+
 @dataclass(frozen=True, slots=True)
 class Need:
     """How many answers make a quorum."""
@@ -33,7 +38,20 @@ class Need:
     primaries: int  # how many of these must be primaries (Riak's PR and PW)
 
     def met(self, answered: Iterable[NodeId], targets: Targets) -> bool:
-        """Tell whether these answers are enough."""
+        """Tell whether these answers are enough.
+
+        While data moves, the nodes that hold it and those that are to hold it each need a quorum:
+        so what is written or read now meets what is written or read by the rings before and after.
+        """
+        if targets.joint:
+            answered = list(answered)
+            return all(
+                self._met([each for each in answered if counts(each, group, targets)], targets)
+                for group in targets.joint
+            )
+        return self._met(answered, targets)
+
+    def _met(self, answered: Iterable[NodeId], targets: Targets) -> bool:
         replicas = primaries = 0
         for node in answered:
             replicas += 1

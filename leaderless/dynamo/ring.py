@@ -6,6 +6,7 @@ partitions until it has N distinct nodes. Python's own ``hash`` differs from pro
 BLAKE2 does not.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -56,6 +57,7 @@ class Ring:
 
     preferences: tuple[tuple[NodeId, ...], ...]  # by partition: its N primaries
     fallbacks: tuple[tuple[NodeId, ...], ...]  # by partition: all other nodes, on clockwise
+    next_preferences: tuple[tuple[NodeId, ...], ...] = ()  # by partition, while data moves
 
     def partition(self, key: str) -> int:
         """Return the partition of ``key``, 0 to Q-1."""
@@ -73,6 +75,10 @@ class Ring:
             if one in preference and other in preference
         ]
 
+    def moving(self, key: str) -> tuple[NodeId, ...]:
+        """Return who is to hold ``key`` once its data has moved; empty while nothing moves."""
+        return self.next_preferences[self.partition(key)] if self.next_preferences else ()
+
     def beyond(self, key: str) -> tuple[NodeId, ...]:
         """Return the nodes after the N primaries of ``key``: who stands in for them, in order."""
         return self.fallbacks[self.partition(key)]
@@ -80,6 +86,46 @@ class Ring:
 
 def make_ring(members: Iterable[NodeId], partitions: int, n: int) -> Ring:
     """Return the ring of ``partitions`` partitions whose keys have ``n`` replicas each."""
-    owners = claim(members, partitions)
-    walks = [preference_list(owners, first, partitions) for first in range(partitions)]
-    return Ring(tuple(walk[:n] for walk in walks), tuple(walk[n:] for walk in walks))
+    return ring_of(claim(members, partitions), n)
+
+
+def ring_of(owners: Sequence[NodeId], n: int, next_owners: Sequence[NodeId] = ()) -> Ring:
+    """Return the ring of these owners; ``next_owners`` are those they are to hand over to."""
+    walks = [preference_list(owners, first, len(owners)) for first in range(len(owners))]
+    to_come = [preference_list(next_owners, first, n) for first in range(len(next_owners))]
+    return Ring(
+        tuple(walk[:n] for walk in walks), tuple(walk[n:] for walk in walks), tuple(to_come)
+    )
+
+
+def reclaim(
+    owners: Sequence[NodeId], joining: NodeId | None, leaving: NodeId | None
+) -> tuple[NodeId, ...]:
+    """Return the owners after one node has come, or gone, or taken the place of another.
+
+    Only what has to move does: who comes takes its share from those who have most, what a leaver
+    had goes to those who have least (Dynamo §6.2, strategy 3).
+    """
+    if joining is not None and leaving is not None:
+        return tuple(joining if owner == leaving else owner for owner in owners)
+    result = list(owners)
+    counts = Counter(owners)
+    if joining is not None:
+        shuffled = sorted(range(len(owners)), key=lambda each: position(f"{joining}/{each}"))
+        for _ in range(len(owners) // (len(counts) + 1)):
+            most = max(counts.values())
+            partition = next(
+                each
+                for each in shuffled
+                if result[each] != joining and counts[result[each]] == most
+            )
+            counts[result[partition]] -= 1
+            result[partition] = joining
+    if leaving is not None:
+        del counts[leaving]
+        for partition, owner in enumerate(owners):
+            if owner == leaving:
+                heir = min(counts, key=lambda each: (counts[each], position(f"{partition}/{each}")))
+                counts[heir] += 1
+                result[partition] = heir
+    return tuple(result)

@@ -68,6 +68,13 @@ class Purge(StrEnum):
     AFTER_REPAIR = "after_repair"  # after it, and when all members hold the delete and nothing else
 
 
+class RingChanges(StrEnum):
+    """How partitions change hands when nodes come and go."""
+
+    JOINT = "joint"  # one change at a time; old and new owners count until the data has moved
+    EAGER = "eager"  # at once: the new owners answer while their data is still on its way
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamoSettings:
     """The settings of a cluster; all its nodes must have the same."""
@@ -101,6 +108,8 @@ class DynamoSettings:
     read_timeout_ns: int = 500 * MILLISECOND_NS  # or the request's own deadline, if that is sooner
     write_timeout_ns: int = 500 * MILLISECOND_NS
     compare_and_set: CompareAndSet = CompareAndSet.PAXOS
+    ring_changes: RingChanges = RingChanges.JOINT
+    transfer_bytes_per_s: int = 8 * 1024 * 1024  # what a node takes in when partitions move
     anti_entropy_ns: int = 2_000 * MILLISECOND_NS  # between exchanges with one peer each; 0: none
     anti_entropy_bytes_per_s: int = 1024 * 1024  # what a node may send for it
     hints: Hints = Hints.DURABLE
@@ -142,6 +151,7 @@ class DynamoSettings:
             ("quorum", self.quorum, list(Quorum)),
             ("hints", self.hints, list(Hints)),
             ("detector", self.detector, list(Detection)),
+            ("ring_changes", self.ring_changes, list(RingChanges)),
             ("compare_and_set", self.compare_and_set, list(CompareAndSet)),
         ):
             if word not in words:
@@ -151,6 +161,7 @@ class DynamoSettings:
         for name, count, least in (
             ("hints_max", self.hints_max, 1),
             ("repairs_max", self.repairs_max, 1),
+            ("transfer_bytes_per_s", self.transfer_bytes_per_s, 1),
             ("hint_bytes_per_s", self.hint_bytes_per_s, 0),
             ("pending_max", self.pending_max, 100),
         ):

@@ -100,8 +100,9 @@ class Swim:
     # What is believed.
 
     def state(self, peer: NodeId) -> State:
-        """Return what is believed of ``peer``."""
-        return self._members[peer].state
+        """Return what is believed of ``peer``; nothing bad of one that is not watched."""
+        member = self._members.get(peer)
+        return ALIVE if member is None else member.state
 
     def dead(self) -> list[NodeId]:
         """Return the peers that are believed to be dead."""

@@ -22,6 +22,7 @@ class Targets:
     primaries: tuple[NodeId, ...]
     asked: tuple[NodeId, ...]
     stand_ins: Mapping[NodeId, NodeId]  # a fallback, and the primary it stands in for
+    joint: tuple[tuple[NodeId, ...], ...] = ()  # while data moves: both sets need their quorum
 
 
 def choose_targets(

@@ -169,8 +169,12 @@ class DynamoMessage(_message.Message):
     ANTI_ENTROPY_FIELD_NUMBER: _builtins.int
     GOSSIP_FIELD_NUMBER: _builtins.int
     PAXOS_FIELD_NUMBER: _builtins.int
+    MOVEMENT_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     life: _builtins.int
     """of the sender: another number each time it starts"""
+    epoch: _builtins.int
+    """of the ring that the sender goes by"""
     @_builtins.property
     def heartbeat(self) -> Global___Heartbeat: ...
     @_builtins.property
@@ -181,6 +185,8 @@ class DynamoMessage(_message.Message):
     def gossip(self) -> Global___Gossip: ...
     @_builtins.property
     def paxos(self) -> Global___Paxos: ...
+    @_builtins.property
+    def movement(self) -> Global___Movement: ...
     def __init__(
         self,
         *,
@@ -190,12 +196,14 @@ class DynamoMessage(_message.Message):
         anti_entropy: Global___AntiEntropy | None = ...,
         gossip: Global___Gossip | None = ...,
         paxos: Global___Paxos | None = ...,
+        movement: Global___Movement | None = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind", "paxos", b"paxos"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind", "movement", b"movement", "paxos", b"paxos"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind", "life", b"life", "paxos", b"paxos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["anti_entropy", b"anti_entropy", "batch", b"batch", "epoch", b"epoch", "gossip", b"gossip", "heartbeat", b"heartbeat", "kind", b"kind", "life", b"life", "movement", b"movement", "paxos", b"paxos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "batch", "anti_entropy", "gossip", "paxos"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["heartbeat", "batch", "anti_entropy", "gossip", "paxos", "movement"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1068,3 +1076,173 @@ class PaxosRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PaxosRecord: _TypeAlias = PaxosRecord  # noqa: Y015
+
+@_typing.final
+class RingState(_message.Message):
+    """Who owns which partition. Epochs are decided one after the other by the members of the ring
+    before, so there is one ring of each epoch; the value of "ring" in the space "meta".
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    OWNERS_FIELD_NUMBER: _builtins.int
+    NEXT_OWNERS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    @_builtins.property
+    def owners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """by partition"""
+
+    @_builtins.property
+    def next_owners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """while data moves: who is to own them"""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """when owners changed at once: who had owned them before"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        owners: _abc.Iterable[_builtins.str] | None = ...,
+        next_owners: _abc.Iterable[_builtins.str] | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "next_owners", b"next_owners", "owners", b"owners", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RingState: _TypeAlias = RingState  # noqa: Y015
+
+@_typing.final
+class Movement(_message.Message):
+    """Changes of the ring, and the data that moves because of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RING_FIELD_NUMBER: _builtins.int
+    RING_WANTED_FIELD_NUMBER: _builtins.int
+    VOTE_FIELD_NUMBER: _builtins.int
+    PULL_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
+    ring_wanted: _builtins.bool
+    moved: _builtins.int
+    """epoch: the sender has all that it is to own"""
+    @_builtins.property
+    def ring(self) -> Global___RingState: ...
+    @_builtins.property
+    def vote(self) -> Global___Paxos:
+        """on the ring after the sender's; its key is the epoch"""
+
+    @_builtins.property
+    def pull(self) -> Global___Pull: ...
+    @_builtins.property
+    def chunk(self) -> Global___Chunk: ...
+    def __init__(
+        self,
+        *,
+        ring: Global___RingState | None = ...,
+        ring_wanted: _builtins.bool = ...,
+        vote: Global___Paxos | None = ...,
+        pull: Global___Pull | None = ...,
+        chunk: Global___Chunk | None = ...,
+        moved: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "pull", b"pull", "ring", b"ring", "vote", b"vote"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "moved", b"moved", "pull", b"pull", "ring", b"ring", "ring_wanted", b"ring_wanted", "vote", b"vote"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Movement: _TypeAlias = Movement  # noqa: Y015
+
+@_typing.final
+class Pull(_message.Message):
+    """Send what you hold of a partition, from behind `after` on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    after: _builtins.str
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        after: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Pull: _TypeAlias = Pull  # noqa: Y015
+
+@_typing.final
+class Chunk(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTITION_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    partition: _builtins.int
+    after: _builtins.str
+    """as in the question"""
+    done: _builtins.bool
+    """that was all"""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyMove]:
+        """ascending"""
+
+    def __init__(
+        self,
+        *,
+        partition: _builtins.int = ...,
+        after: _builtins.str = ...,
+        keys: _abc.Iterable[Global___KeyMove] | None = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "done", b"done", "keys", b"keys", "partition", b"partition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Chunk: _TypeAlias = Chunk  # noqa: Y015
+
+@_typing.final
+class KeyMove(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    SIBLINGS_FIELD_NUMBER: _builtins.int
+    RECORD_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    siblings: _builtins.bytes
+    """a Siblings; empty: nothing but the record"""
+    @_builtins.property
+    def record(self) -> Global___PaxosRecord:
+        """not set: never written by compare-and-set"""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        siblings: _builtins.bytes = ...,
+        record: Global___PaxosRecord | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["record", b"record"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "record", b"record", "siblings", b"siblings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyMove: _TypeAlias = KeyMove  # noqa: Y015

@@ -82,6 +82,12 @@ def _event_words(event: NodeEvent) -> str | None:
         case "read_repaired":
             writes = ", ".join(fields["write_ids"])
             return f"repairs {fields['key']} at {fields['replica']}, which lacked {writes}"
+        case "ring_changed":
+            members, coming = ", ".join(fields["members"]), ", ".join(fields["next_members"])
+            moving = f", which hand over to {coming}" if coming else ""
+            return f"goes by ring {fields['epoch']} of {members}{moving}"
+        case "partitions_moved":
+            return f"has received {fields['partitions']} partitions with {fields['keys']} keys"
         case "writes_mixed":
             return f"warns: {fields['key']} is written both plainly and by compare-and-set"
         case "proposal_recovered":

@@ -112,6 +112,8 @@ class Event(_message.Message):
     CONFIGURATION_CHANGED_FIELD_NUMBER: _builtins.int
     WRITES_MIXED_FIELD_NUMBER: _builtins.int
     PROPOSAL_RECOVERED_FIELD_NUMBER: _builtins.int
+    RING_CHANGED_FIELD_NUMBER: _builtins.int
+    PARTITIONS_MOVED_FIELD_NUMBER: _builtins.int
     monotonic_ns: _builtins.int
     """of the node's clock; on one machine all nodes share it"""
     node: _builtins.str
@@ -183,6 +185,10 @@ class Event(_message.Message):
     def writes_mixed(self) -> Global___WritesMixed: ...
     @_builtins.property
     def proposal_recovered(self) -> Global___ProposalRecovered: ...
+    @_builtins.property
+    def ring_changed(self) -> Global___RingChanged: ...
+    @_builtins.property
+    def partitions_moved(self) -> Global___PartitionsMoved: ...
     def __init__(
         self,
         *,
@@ -222,12 +228,14 @@ class Event(_message.Message):
         configuration_changed: Global___ConfigurationChanged | None = ...,
         writes_mixed: Global___WritesMixed | None = ...,
         proposal_recovered: Global___ProposalRecovered | None = ...,
+        ring_changed: Global___RingChanged | None = ...,
+        partitions_moved: Global___PartitionsMoved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "partitions_moved", b"partitions_moved", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "ring_changed", b"ring_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "partitions_moved", b"partitions_moved", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "ring_changed", b"ring_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted", "snapshot_taken", "snapshot_sent", "snapshot_installed", "lease_changed", "leadership_transfer", "configuration_changed", "writes_mixed", "proposal_recovered"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted", "snapshot_taken", "snapshot_sent", "snapshot_installed", "lease_changed", "leadership_transfer", "configuration_changed", "writes_mixed", "proposal_recovered", "ring_changed", "partitions_moved"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1280,3 +1288,66 @@ class ProposalRecovered(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProposalRecovered: _TypeAlias = ProposalRecovered  # noqa: Y015
+
+@_typing.final
+class RingChanged(_message.Message):
+    """Leaderless: this node goes by another ring from now on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    NEXT_MEMBERS_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    @_builtins.property
+    def members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """who own something"""
+
+    @_builtins.property
+    def next_members(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """while data moves: who are to own something"""
+
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        members: _abc.Iterable[_builtins.str] | None = ...,
+        next_members: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "members", b"members", "next_members", b"next_members"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RingChanged: _TypeAlias = RingChanged  # noqa: Y015
+
+@_typing.final
+class PartitionsMoved(_message.Message):
+    """Leaderless: this node has received all that it owns by the ring of this epoch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EPOCH_FIELD_NUMBER: _builtins.int
+    PARTITIONS_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    epoch: _builtins.int
+    partitions: _builtins.int
+    keys: _builtins.int
+    bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        epoch: _builtins.int = ...,
+        partitions: _builtins.int = ...,
+        keys: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "epoch", b"epoch", "keys", b"keys", "partitions", b"partitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PartitionsMoved: _TypeAlias = PartitionsMoved  # noqa: Y015

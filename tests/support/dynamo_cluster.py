@@ -101,23 +101,24 @@ class Cluster:
         settings: DynamoSettings | None = None,
         members: Sequence[NodeId] = FIVE,
         create: CreateCore = DynamoCore,
+        spares: Sequence[NodeId] = (),
     ) -> None:
-        self.members = tuple(members)
+        self.members = tuple(members)  # at the start
         self.settings = settings or DynamoSettings()
         self.create = create
         self.now_ns = 0
-        self.wall_offset_ns = dict.fromkeys(members, 0)
+        self.wall_offset_ns = dict.fromkeys((*members, *spares), 0)
         self.cores: dict[NodeId, DynamoCore] = {}
-        self.disks = {member: Disk() for member in members}
+        self.disks = {node: Disk() for node in (*members, *spares)}
         self.queue: list[tuple[NodeId, NodeId, Message]] = []
         self.cut: set[tuple[NodeId, NodeId]] = set()  # from, to
         self.replies: dict[int, Response | OperationError] = {}
         self.events: list[tuple[NodeId, event_pb2.Event]] = []
-        self.effects: dict[NodeId, list[Effect]] = {member: [] for member in members}
+        self.effects: dict[NodeId, list[Effect]] = {node: [] for node in (*members, *spares)}
         self._request_id = 0
         self._starts = 0
-        for member in members:
-            self.start(member)
+        for node in (*members, *spares):
+            self.start(node)
         self.deliver()
 
     def instant(self, node: NodeId) -> Instant:
@@ -139,7 +140,7 @@ class Cluster:
     def isolate(self, *nodes: NodeId) -> None:
         """Cut the links between ``nodes`` and the others."""
         for node in nodes:
-            for other in self.members:
+            for other in self.disks:
                 if other not in nodes:
                     self.cut |= {(node, other), (other, node)}
 

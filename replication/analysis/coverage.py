@@ -49,7 +49,7 @@ def acknowledged_by_fault(view: View) -> dict[int, int]:
 
 def _judged_until_ns(view: View, fault: FaultRecord) -> int:
     end_ns = window_end_ns(view, fault)
-    return max(end_ns, view.history.load_end_ns) if fault.kind == "restart" else end_ns
+    return max(end_ns, view.history.load_end_ns) if fault.momentary else end_ns
 
 
 def inconclusive(view: View) -> list[str]:

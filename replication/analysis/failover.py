@@ -39,7 +39,7 @@ RATE_STEP_NS = 50_000_000
 RECOVERED_SHARE = 0.95
 DROPPED_MAX = 1_000  # write ids named
 WATCHED_NS_MAX = 3_600_000_000_000
-LEADER_FAULTS = ("kill", "restart", "pause", "partition")
+LEADER_FAULTS = ("restart", "pause", "partition")  # and whatever takes nodes down
 
 
 @dataclass(slots=True)
@@ -64,7 +64,8 @@ def failovers(view: View) -> list[Failover]:
         case.until_ns = following.at_ns
     for case in cases:
         elected = _elected(view, case)
-        if case.fault.kind in LEADER_FAULTS or elected is not None:
+        strikes = case.fault.takes_down or case.fault.kind in LEADER_FAULTS
+        if strikes or elected is not None:
             found.append(_ledger(view, case, elected))
     return found
 
@@ -153,7 +154,7 @@ def _detected(view: View, case: _Case) -> NodeEvent | None:
 def _suspects(case: _Case, event: NodeEvent) -> bool:
     """Return whether somebody out of the fault's reach suspects somebody within, while it lasts."""
     fault, peer = case.fault, event.fields.get("peer")
-    if event.time_ns > case.end_ns and fault.kind != "restart":
+    if event.time_ns > case.end_ns and not fault.momentary:
         return False
     if fault.sides:
         return any(event.node in side and peer not in side for side in fault.sides)

@@ -82,7 +82,8 @@ def roles(view: View) -> Roles:
             case "node_stopping":
                 mine.append(Turn(event.time_ns, DOWN, 0))
     for fault in history.faults:
-        if fault.kind in ("kill", "restart") and fault.injected_ns is not None:
+        stops = fault.takes_down or fault.kind == "restart"
+        if stops and fault.injected_ns is not None:
             for node in fault.nodes:
                 turns.setdefault(node, []).append(Turn(fault.injected_ns, DOWN, 0))
     for mine in turns.values():

@@ -136,6 +136,8 @@ class Nemesis:
             planned_ns=self._load_start_ns + fault.at_ns,
             injected_ns=None,
             healed_ns=None,
+            takes_down=fault.takes_down,
+            momentary=fault.kind.is_momentary,
         )
         self.records.append(record)
         resolved = await self._resolve(fault, record)

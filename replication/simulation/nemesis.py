@@ -106,6 +106,8 @@ class Nemesis:
                 planned_ns=load_start_ns + fault.at_ns,
                 injected_ns=None,
                 healed_ns=None,
+                takes_down=fault.takes_down,
+                momentary=fault.kind.is_momentary,
             )
             self.records.append(record)
             self._active[fault.number] = _Active(record)

@@ -87,6 +87,7 @@ def kill_record(words: str) -> FaultRecord:
         nodes=["n3"],
         evidence=["process 4711 ended by SIGKILL after 0.8 ms", "5 connections were refused"],
         effective=True,
+        takes_down=True,
     )
 
 

@@ -144,6 +144,8 @@ class Script:
                 "nodes": list(nodes),
                 "evidence": ["it took effect"],
                 "effective": True,
+                "takes_down": kind == "kill",
+                "momentary": kind == "restart",
                 **fields,
             }
         )

@@ -190,14 +190,25 @@ from replication.run.both import execute_both
 def tell(progress):
     print(progress.stage, progress.ok, flush=True)
 
-fault = dict(kind="pause", target="leader", at="100ms")
+fault = dict({fault!r}, at="100ms")
 histories = asyncio.run(execute_both(plan(fault, duration="30s"), Path({folder!r}), tell))
 print(*histories, *(each.interrupted for each in histories.values()))
 """
 
 
-def test_ctrl_c_heals_stops_and_keeps_what_was_recorded(tmp_path: Path) -> None:
-    code = RUNNER.format(root=str(Path(__file__).parents[1]), folder=str(tmp_path))
+@pytest.mark.parametrize(
+    "injected",
+    [
+        {"kind": "pause", "target": "leader"},
+        {"kind": "disk", "effect": "stall", "target": "follower"},
+    ],
+    ids=["pause", "disk"],
+)
+def test_ctrl_c_heals_stops_and_keeps_what_was_recorded(
+    tmp_path: Path, injected: dict[str, str]
+) -> None:
+    root = str(Path(__file__).parents[1])
+    code = RUNNER.format(root=root, folder=str(tmp_path), fault=injected)
     runner = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -67,12 +67,6 @@ class Conditions:
             await self._tell_clock(node)
             await self._tell_disk(node)
 
-    async def release(self, node: NodeId) -> None:
-        """Forget everything that could keep a node from ending in good order."""
-        if self._disks[node] and self._cluster.is_up(node):
-            self._disks[node].clear()
-            await self._tell_disk(node)
-
     async def _tell_clock(self, node: NodeId) -> control_pb2.SetClockFaultResponse:
         faults = self._clocks[node].values()
         request = control_pb2.SetClockFaultRequest(

@@ -120,7 +120,7 @@ class Nemesis:
                     active.evidence.append(await self._cuts.remove(number))
             else:
                 for node in active.resolved.nodes:
-                    await self._strikes.release(node)
+                    active.evidence += await self._strikes.release(active.resolved.planned, node)
             self._close(self._active.pop(number))
         for record in self.records:
             if record.injected_ns is None and record.problem is None:

@@ -18,8 +18,6 @@ from replication.v1 import control_pb2
 
 LOOK_TIMEOUT_S = 0.5
 
-_POWER = DiskEffect.LOSE_UNSYNCED
-
 
 class Strikes:
     """Does things to the nodes of one cluster and undoes them. One caller per node at a time."""
@@ -41,30 +39,31 @@ class Strikes:
                 return [await cluster.kill(node), cluster.wipe(node)]
             case FaultKind.RESTART:
                 return [await cluster.terminate(node), await self._start(node)]
-            case FaultKind.DISK if fault.disk is not None and fault.disk.effect is _POWER:
-                return await self._lose_power(node, fault.disk.torn)
-            case FaultKind.CLOCK | FaultKind.DISK:
+            case FaultKind.CLOCK | FaultKind.DISK if _is_condition(fault):
                 return await self._conditions.add(fault, node)
+            case FaultKind.DISK if fault.disk is not None:
+                return await self._lose_power(node, fault.disk.torn)
         raise AssertionError(f"{fault.kind} strikes no single node")
 
     async def heal(self, fault: PlannedFault, node: NodeId) -> list[Evidence]:
         """Undo it; return the evidence that it is undone."""
         evidence = []
-        lost_power = fault.disk is not None and fault.disk.effect is _POWER
-        if fault.kind in (FaultKind.CLOCK, FaultKind.DISK) and not lost_power:
-            evidence += await self._conditions.remove(fault, node)
-        elif fault.kind is FaultKind.PAUSE:
+        if fault.kind is FaultKind.PAUSE:
             evidence.append(await self._cluster.resume(node))
             await self._cuts.renew(node, started=False)
             await self._conditions.renew(node)
+        elif _is_condition(fault):
+            evidence += await self._conditions.remove(fault, node)
         if fault.takes_down and (fault.disk is None or not self._cluster.is_running(node)):
             evidence.append(await self._start(node))
         return evidence
 
-    async def release(self, node: NodeId) -> None:
-        """Let a node be stopped in good order. One that was killed stays dead."""
+    async def release(self, fault: PlannedFault, node: NodeId) -> list[Evidence]:
+        """Let a node be stopped in good order. One that is down stays down."""
+        if _is_condition(fault):
+            return await self._conditions.remove(fault, node)
         await self._cluster.resume(node)
-        await self._conditions.release(node)
+        return []
 
     async def _lose_power(self, node: NodeId, torn: bool) -> list[Evidence]:
         try:
@@ -131,3 +130,9 @@ class Strikes:
         except ControlFailed as error:
             return Evidence(str(error), False)
         return Evidence(command.looks(status), True)
+
+
+def _is_condition(fault: PlannedFault) -> bool:
+    """Whether it lasts: clocks and disks that are wrong, other than by a loss of power."""
+    lost_power = fault.disk is not None and fault.disk.effect is DiskEffect.LOSE_UNSYNCED
+    return fault.kind in (FaultKind.CLOCK, FaultKind.DISK) and not lost_power

@@ -91,6 +91,17 @@ def test_odd_partitions_and_odd_links_break_no_promise(family: Family) -> None:
     assert sum(result.effective_faults for result in report.results) > 20
 
 
+@pytest.mark.parametrize("seed", range(1, 12))
+def test_members_that_come_and_go_can_be_drawn(seed: int) -> None:
+    limits = {"fault_kinds": ["join", "leave", "transfer", "kill"], "faults": [4, 12]}
+    drawn = draw_scenario({**SHORT, "swarm": {**SHORT["swarm"], **limits}}, "members", seed)
+    plan = read_scenario(drawn, "members", "drawn").plan
+    assert plan.spares
+    kinds = [fault.kind.value for fault in plan.faults]
+    assert kinds.count("join") <= len(plan.spares)
+    assert kinds.count("leave") <= 1
+
+
 def test_processes_find_what_one_process_finds() -> None:
     there = swarm(BROKEN, "broken", range(1, 13), families=[Family.LEADERLESS], jobs=2)
     here = swarm(BROKEN, "broken", range(1, 13), families=[Family.LEADERLESS], jobs=1)

@@ -124,6 +124,9 @@ SwarmFaultKind: TypeAlias = Literal[
     "one-way",
     "bridge",
     "majorities-ring",
+    "transfer",
+    "join",
+    "leave",
 ]
 
 

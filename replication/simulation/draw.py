@@ -19,6 +19,9 @@ Tables = dict[str, Any]
 
 MACHINE_KINDS = ("wipe", "power-loss", "clock-jump", "clock-drift", "slow-disk", "stalled-disk")
 MILLISECOND_NS = 1_000_000
+JOINS_MAX = 2
+LEAVES_MAX = 1  # of three members two are left
+MOMENTARY_KINDS = ("restart", "transfer", "join", "leave")
 WIPE_GAP_NS = 500 * MILLISECOND_NS  # between wipes: what a wiped node lacks must be sent again
 
 
@@ -50,6 +53,8 @@ def draw_scenario(raw: Mapping[str, Any], name: str, seed: int) -> Tables:
         settings = _settings(raw, limits, family, stream(seed, "swarm", "settings", family))
         if settings:
             drawn[family] = settings
+    if "join" in limits.fault_kinds:
+        drawn["cluster"]["spares"] = JOINS_MAX
     _faults(drawn, limits, nodes, _whole_ms(duration_ns), stream(seed, "swarm", "faults"))
     return drawn
 
@@ -115,7 +120,7 @@ def _faults(drawn: Tables, limits: SwarmTable, nodes: int, duration_ns: int, rng
         until_ns = min(at_ns + length_ns, duration_ns)
         kind = limits.fault_kinds[int(rng.random() * len(limits.fault_kinds))]
         table: Tables = {"kind": kind, "at": _ms_text(at_ns)}
-        if kind != "restart":
+        if kind not in MOMENTARY_KINDS:
             table["for"] = _ms_text(until_ns - at_ns)
         if kind in MACHINE_KINDS:
             table["target"] = f"n{1 + int(rng.random() * nodes)}"
@@ -127,6 +132,9 @@ def _faults(drawn: Tables, limits: SwarmTable, nodes: int, duration_ns: int, rng
             if at_ns < wiped_until_ns + WIPE_GAP_NS:
                 continue
             wiped_until_ns = max(wiped_until_ns, until_ns)
+        changes = sum(each["kind"] == kind for _, each in found)
+        if (kind, changes) in (("join", JOINS_MAX), ("leave", LEAVES_MAX)):
+            continue
         found.append((at_ns, table))
     drawn["fault"] += [table for _, table in sorted(found, key=lambda each: each[0])]
 
@@ -180,6 +188,13 @@ def _plan_fault(table: Tables, limits: SwarmTable, nodes: int, rng: Random) -> N
             table.update(kind="partition", shape="one-way", target=target, direction=direction)
         case "bridge":
             table.update(kind="partition", shape="bridge", target=target)
+        case "join":
+            pass  # whichever spare is next
+        case "leave":
+            table["target"] = "leader" if choice < 0.4 else "follower"
+        case "transfer":
+            if choice < 0.5:
+                table["target"] = "follower"
         case "majorities-ring":
             table.update(kind="partition", shape="majorities-ring")
         case _:

@@ -201,6 +201,10 @@ def _points(view: View, shown: Sequence[Operation], end_ns: int) -> dict[int, in
     )
     if not ordered or len(ordered) > _ORDERED_MAX:
         return {}
+    written = {each.write_id for each in ordered if each.kind is not OperationKind.GET}
+    reads = [each for each in ordered if each.kind is OperationKind.GET]
+    if any(version_read(each) not in (None, *written) for each in reads):
+        return {}  # they saw what the last operation wrote, and nothing fits without it
     steps, model = steps_of(view, ordered)
     order = search(steps, model, Budget(_STEPS_MAX))
     if order.verdict is not Verdict.VALID:

@@ -47,6 +47,7 @@ def test_the_backend_is_found_by_name_and_says_what_it_offers() -> None:
     assert backend.single_register
     assert backend.consistencies == {
         storage_pb2.CONSISTENCY_LINEARIZABLE,
+        storage_pb2.CONSISTENCY_LEASE,
         storage_pb2.CONSISTENCY_LOCAL,
     }
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from google.protobuf.message import Message
 
-from leader.raft import election, following
+from leader.raft import election, following, installing
 from leader.raft.compaction import Compaction
 from leader.raft.election import Candidacy
 from leader.raft.leading import Leader
@@ -24,6 +24,8 @@ from leader.raft.log import Term
 from leader.raft.quorum import Tally
 from leader.raft.replica import Replica
 from leader.raft.settings import DefaultRead, RaftSettings
+from leader.raft.status import contents_of, role_of, status_of
+from leader.raft.waiting import Waiting
 from leader.v1 import raft_pb2
 from replication.errors import InvalidRequest, NotLeader, Overloaded
 from replication.protocol import (
@@ -46,6 +48,7 @@ class RaftCore:
     def __init__(self, membership: Membership, settings: RaftSettings, rng: Random) -> None:
         self.replica = Replica(membership, settings)
         self._compaction = Compaction(self.replica)
+        self.waiting = Waiting(self.replica, rng)
         self._settings = settings
         self._rng = rng
         self._now_ns = 0
@@ -53,7 +56,7 @@ class RaftCore:
         self.leader: Leader | None = None
         self.candidacy: Candidacy | None = None
         self._known_leader: NodeId = ""
-        self._leader_heard_ns: int | None = None  # last word of the leader of the present term
+        self._leader_heard_ns: int | None = None  # last word of a leader: others get no vote then
         self._last_contact_ns = 0  # last word of any leader, or the start of the node
         self._election_due_ns = 0
         self._peer_heard_ns: dict[NodeId, int] = {}
@@ -67,7 +70,10 @@ class RaftCore:
         self.replica.load(saved)
         self._last_contact_ns = self._now_ns
         self._restart_election_timer()
-        if self.replica.term == 0:
+        if self.replica.term > 0:
+            # What was promised to a leader before the restart is not known any more (§6.4.1).
+            self._leader_heard_ns = self._now_ns
+        else:
             # No leader can be disturbed that this node has ever heard of: a new cluster need not
             # wait as long as one whose leader fell silent. Spread all the same (Raft §5.2).
             self._election_due_ns = self._now_ns + self._rng.randrange(
@@ -90,8 +96,10 @@ class RaftCore:
         self._begin(now)
         body = request.body
         if isinstance(body, control_pb2.CommandRequest):
-            text = f"raft does not offer {body.WhichOneof('command')}"
-            self.replica.reply(request_id, InvalidRequest(text))
+            if not self.waiting.takes(request_id, body, request.deadline_ns):
+                leader = self._leader_for(request_id, request.deadline_ns)
+                if leader is not None:
+                    leader.submit_command(request_id, body, request.deadline_ns)
         elif isinstance(body, storage_pb2.GetRequest):
             self._submit_read(request_id, body, request.deadline_ns)
         elif body.consistency == storage_pb2.CONSISTENCY_LOCAL:
@@ -109,74 +117,50 @@ class RaftCore:
         if self.leader is not None:
             self.leader.expire(self._now_ns)
             self._check_quorum()
-        elif self._now_ns >= self._election_due_ns:
+        elif self._now_ns >= self._election_due_ns and self.replica.may_campaign:
             self._campaign(pre_vote=self._settings.pre_vote)
         elif self.candidacy is not None and self._now_ns >= self.candidacy.repeat_due_ns:
             self.candidacy.request(self._now_ns)
+        self.waiting.expire()
         return self.replica.take_effects()
 
     def wake_at(self) -> int | None:
         """See ``Core``."""
-        due_ns = self._compaction.due_ns
+        due = [self._compaction.due_ns, self.waiting.due_ns(bool(self._known_leader))]
         if self.leader is not None:
-            role_due_ns = self.leader.due_ns()
+            due.append(self.leader.due_ns())
         elif self.candidacy is not None:
-            role_due_ns = min(self._election_due_ns, self.candidacy.repeat_due_ns)
-        else:
-            role_due_ns = self._election_due_ns
-        if due_ns is None or role_due_ns is None:
-            return role_due_ns if due_ns is None else due_ns
-        return min(due_ns, role_due_ns)
+            due += (self._election_due_ns, self.candidacy.repeat_due_ns)
+        elif self.replica.may_campaign:
+            due.append(self._election_due_ns)
+        return min((each for each in due if each is not None), default=None)
 
     def flush(self, now: Instant) -> list[Effect]:
         """See ``Core``. Everything that a leader sends leaves from here."""
         self._begin(now)
         if self.leader is not None:
             self.leader.flush(self._now_ns)
-            self._compaction.tend(self._now_ns, self.leader.kept_from(self._now_ns))
+            kept_from = installing.kept_from(self.replica, self.leader.followers.values())
+            self._compaction.tend(self._now_ns, kept_from)
+            if self.leader.leave_if_removed():
+                self._become_follower(self.replica.term, "")
         else:
             self._compaction.tend(self._now_ns, None)
+        self.waiting.tend(self._known_leader)
         return self.replica.take_effects()
 
     def status(self) -> control_pb2.NodeStatus:
-        """See ``Core``. ``alive`` means heard from within an election timeout of the last input."""
-        replica = self.replica
-        followers = self.leader.followers if self.leader is not None else {}
-        peers = []
-        for peer in replica.peers:
-            heard_ns = self._peer_heard_ns.get(peer)
-            status = control_pb2.PeerStatus(node=peer)
-            status.alive = (
-                heard_ns is not None
-                and self._now_ns - heard_ns < self._settings.election_timeout_max_ns
-            )
-            if peer in followers:
-                status.match_index = followers[peer].match_index
-                status.next_index = followers[peer].next_index
-            peers.append(status)
-        return control_pb2.NodeStatus(
-            node=replica.node,
-            backend="raft",
-            role=self._role(),
-            serving=bool(self._known_leader),
-            term=replica.term,
-            leader=self._known_leader,
-            last_index=replica.log.last_index,
-            commit_index=replica.commit_index,
-            applied_index=replica.machine.applied_index,
-            peers=peers,
-            keys=len(replica.machine),
-            counters=replica.counters.as_dict(),
+        """See ``Core``."""
+        return status_of(
+            self.replica, self._known_leader, self.leader, self.candidacy, self._peer_heard_ns
         )
 
     def contents(self) -> Iterable[control_pb2.KeyContents]:
         """See ``Core``: what this node has applied."""
-        owners = self.replica.configuration.members
-        for key, version in self.replica.machine.items():
-            bare = storage_pb2.Version(tombstone=version.tombstone, write_id=version.write_id)
-            yield control_pb2.KeyContents(key=key, owners=owners, versions=[bare])
+        return contents_of(self.replica)
 
     def _begin(self, now: Instant) -> None:
+        self.replica.now = now
         self._now_ns = self.replica.now_ns = now.monotonic_ns
 
     # Requests.
@@ -191,8 +175,18 @@ class RaftCore:
         if local:
             self.replica.reply(request_id, self.replica.read(body.key))
             return
+        lease = body.consistency == storage_pb2.CONSISTENCY_LEASE or (
+            body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED
+            and self._settings.default_read is DefaultRead.LEASE
+        )
+        known = self._known_leader not in ("", self.replica.node)
+        if self._settings.follower_reads and known and not lease and deadline_ns > self._now_ns:
+            self.waiting.reads.add(request_id, body.key, deadline_ns)
+            return
         leader = self._leader_for(request_id, deadline_ns)
-        if leader is not None:
+        if leader is not None and lease:
+            leader.submit_lease_read(request_id, body.key, deadline_ns)
+        elif leader is not None:
             leader.submit_read(request_id, body.key, deadline_ns)
 
     def _leader_for(self, request_id: RequestId, deadline_ns: int) -> Leader | None:
@@ -238,6 +232,14 @@ class RaftCore:
             case "append_entries_result":
                 if self.leader is not None:
                     self.leader.answered(self._now_ns, sender, message.append_entries_result)
+            case "timeout_now":
+                self._on_timeout_now(sender)
+            case "read_index":
+                if self.leader is not None:
+                    self.leader.submit_question(sender, message.read_index.number)
+            case "read_index_result":
+                result = message.read_index_result
+                self.waiting.reads.answered(result.number, result.index)
             case "request_vote_result":
                 if self.candidacy is not None:
                     self.candidacy.answered(sender, message.request_vote_result)
@@ -259,7 +261,8 @@ class RaftCore:
         self, candidate: NodeId, sender_term: Term, request: raft_pb2.RequestVote
     ) -> None:
         replica = self.replica
-        if self._hears_leader() and (request.pre_vote or self._settings.check_quorum):
+        heeds = request.pre_vote or self._settings.check_quorum
+        if heeds and not request.transfer and self._hears_leader():
             # Dissertation §4.2.3: who cannot hear the leader must not depose it for those who can.
             # The term is not taken over either. A pre-candidate is told, so that it gives up.
             if request.pre_vote:
@@ -284,6 +287,11 @@ class RaftCore:
             if granted:
                 self._vote_for(candidate)
         election.cast(replica, candidate, request, granted)
+
+    def _on_timeout_now(self, sender: NodeId) -> None:
+        """The leader wants this node to lead (§3.10): no pre-vote, and promises do not count."""
+        if sender == self._known_leader and self.replica.may_campaign:
+            self._campaign(pre_vote=False, transfer=True)
 
     def _vote_for(self, candidate: NodeId) -> None:
         assert self.leader is None, "a leader has voted for itself"
@@ -310,6 +318,9 @@ class RaftCore:
         replica = self.replica
         if self.leader is not None:
             self.leader.step_down(leader, term)
+            transfer = self.leader.steering.step_down()
+            if transfer is not None:
+                self.waiting.await_successor(transfer)
             self._last_contact_ns = self._now_ns  # with itself
         if self.leader is not None or self.candidacy is not None:
             self.leader = self.candidacy = None
@@ -318,10 +329,12 @@ class RaftCore:
             replica.set_term(term, vote)
         if leader != self._known_leader:
             self._known_leader = leader
-            self._leader_heard_ns = self._now_ns if leader else None
+            if leader:
+                self._leader_heard_ns = self._now_ns
+                self.waiting.leader_known(leader)
         self._tell_role()
 
-    def _campaign(self, pre_vote: bool) -> None:
+    def _campaign(self, pre_vote: bool, transfer: bool = False) -> None:
         replica = self.replica
         if not pre_vote:
             replica.set_term(replica.term + 1, replica.node)
@@ -329,8 +342,8 @@ class RaftCore:
         else:
             replica.counters.pre_votes += 1
         self._known_leader = ""
-        self._leader_heard_ns = None
-        self.candidacy = Candidacy(replica, pre_vote, self._now_ns)
+        self.waiting.redirect_reads("")
+        self.candidacy = Candidacy(replica, pre_vote, self._now_ns, transfer)
         self._restart_election_timer()
         started = event_pb2.ElectionStarted(
             term=self.candidacy.campaign_term,
@@ -357,6 +370,7 @@ class RaftCore:
         self.candidacy = None
         self.leader = self.leader_type(self.replica, self._now_ns)
         self._known_leader = self.replica.node
+        self.waiting.leader_known(self.replica.node)
         self._tell_role()
 
     def _check_quorum(self) -> None:
@@ -365,25 +379,16 @@ class RaftCore:
             self._become_follower(self.replica.term, "")
 
     def _restart_election_timer(self) -> None:
-        self._election_timeout_ns = self._rng.randrange(
-            self._settings.election_timeout_min_ns, self._settings.election_timeout_max_ns
-        )
+        low_ns = self._settings.election_timeout_min_ns
+        spread_ns = self._settings.election_timeout_max_ns - low_ns
+        later_ns = spread_ns * self._settings.rank(self.replica.node)
+        self._election_timeout_ns = later_ns + low_ns + self._rng.randrange(spread_ns)
         self._election_due_ns = self._now_ns + self._election_timeout_ns
-
-    def _role(self) -> event_pb2.Role.ValueType:
-        if self.leader is not None:
-            return event_pb2.ROLE_LEADER
-        if self.candidacy is None:
-            return event_pb2.ROLE_FOLLOWER
-        if self.candidacy.pre_vote:
-            return event_pb2.ROLE_PRE_CANDIDATE
-        return event_pb2.ROLE_CANDIDATE
 
     def _tell_role(self) -> None:
         """Observe the role if it, the term or the known leader is another than last told."""
-        state = event_pb2.RoleChanged(
-            role=self._role(), term=self.replica.term, leader=self._known_leader
-        )
+        role = role_of(self.replica, self.leader, self.candidacy)
+        state = event_pb2.RoleChanged(role=role, term=self.replica.term, leader=self._known_leader)
         if state != self._told:
             self._told = state
             self.replica.observe(event_pb2.Event(role_changed=state))

@@ -19,10 +19,14 @@ class Candidacy:
     one lost message does not cost an election timeout.
     """
 
-    def __init__(self, replica: Replica, pre_vote: bool, now_ns: int) -> None:
+    def __init__(
+        self, replica: Replica, pre_vote: bool, now_ns: int, transfer: bool = False
+    ) -> None:
         self._replica = replica
+        self._transfer = transfer  # the leader asked for it
         self.pre_vote = pre_vote
         self.campaign_term = replica.term + 1 if pre_vote else replica.term
+        # Not counted where it is no voter, which it need not be to bring a change to its end.
         self._votes: dict[NodeId, bool] = {replica.node: True}
         self.repeat_due_ns = now_ns
 
@@ -36,6 +40,7 @@ class Candidacy:
                 pre_vote=self.pre_vote,
                 last_log_index=log.last_index,
                 last_log_term=log.last_term,
+                transfer=self._transfer,
             ),
         )
         for peer in self._replica.configuration.all_voters:

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from leader.raft.committed_state import CommittedState
 from leader.raft.core import RaftCore
 from leader.raft.leading import Leader
 from leader.raft.log import Index, Term
 from leader.raft.settings import DefaultRead, RaftSettings
 from leader.raft.snapshots import Complete
-from leader.raft.state_machine import StateMachine
 from leader.v1 import raft_pb2
 from replication.errors import OperationError
 from replication.protocol import (
@@ -142,8 +142,9 @@ class RaftInvariants:
 
     def _is_linearizable(self, body: storage_pb2.GetRequest) -> bool:
         if body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED:
-            return self._default_read is DefaultRead.LINEARIZABLE
-        return body.consistency == storage_pb2.CONSISTENCY_LINEARIZABLE
+            return self._default_read is not DefaultRead.LOCAL
+        # A lease promises the same, as long as clocks keep to the bound.
+        return body.consistency != storage_pb2.CONSISTENCY_LOCAL
 
     def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Step | None:
         """Check the log; return what is to be checked when it has left the node."""
@@ -173,6 +174,11 @@ class RaftInvariants:
         if first <= last_index:
             self._register(node, core, first, last_index)
         seen.checked_index = last_index
+        open_changes = sum(1 for _ in replica.configurations.possible()) - 1
+        assert open_changes <= 1, (
+            f"One change at a time (dissertation §4.1): {node} has {open_changes} configurations "
+            f"behind the last one that is committed"
+        )
         commit_index, snapshots = replica.commit_index, replica.snapshots
         last = (last_index, log.last_term, snapshots.index)
         told = (replica.term, replica.vote, leads, commit_index, *last)
@@ -315,44 +321,6 @@ class RaftInvariants:
             f"Leader Completeness (Raft §5.4.3): {node} leads term {term}, and at index {index} "
             f"it holds {_words(held)} where {_words(expected)} was committed"
         )
-
-
-class CommittedState:
-    """The state after every committed entry, to hold snapshots against."""
-
-    def __init__(self, settings: RaftSettings) -> None:
-        self._machine = StateMachine(settings)
-        # By key: the index from which it holds and the version.
-        self._history: dict[str, list[tuple[Index, storage_pb2.Version]]] = {}
-
-    def commit(self, index: Index, data: bytes) -> None:
-        """Apply the next entry."""
-        entry = raft_pb2.Entry.FromString(data)
-        self._machine.apply(index, entry)
-        kind = entry.WhichOneof("command")
-        if kind in (None, "configuration"):
-            return
-        key = getattr(entry, kind).key
-        version = self._machine.get(key)
-        history = self._history.setdefault(key, [])
-        if version is not None and (not history or history[-1][1] is not version):
-            history.append((index, version))
-
-    def check(self, node: NodeId, snapshot: Complete) -> None:
-        """Compare a snapshot with the committed entries that it stands for."""
-        index = snapshot.header.index
-        machine = StateMachine(RaftSettings())
-        for data in snapshot.chunks:
-            machine.restore(data)
-        held = dict(machine.items())
-        for key, history in self._history.items():
-            versions = [version for since, version in history if since <= index]
-            expected = versions[-1] if versions else None
-            assert held.pop(key, None) == expected, (
-                f"A snapshot equals the log that it stands for (dissertation §5): {node} has one "
-                f"at {index} in which {key} is not what was committed"
-            )
-        assert not held, f"the snapshot of {node} at {index} holds keys that nobody wrote"
 
 
 def _only_conflicts_cut(node: NodeId, core: RaftCore, effects: Sequence[Effect]) -> None:

@@ -11,17 +11,21 @@ conclusion.
 
 from typing import TypeAlias
 
+from leader.raft import installing
+from leader.raft.configuration import Configuration
 from leader.raft.deadlines import Deadlines
+from leader.raft.lease import Lease
 from leader.raft.log import Index
-from leader.raft.progress import Install, Progress, State
+from leader.raft.progress import Progress, State
 from leader.raft.quorum import majority
 from leader.raft.reads import ReadRounds
 from leader.raft.replica import Replica
 from leader.raft.state_machine import Command, write_response
+from leader.raft.steering import Steering
 from leader.v1 import raft_pb2
 from replication.errors import LeadershipLost, NotLeader, Overloaded, QuorumTimeout
 from replication.protocol import NodeId, RequestId
-from replication.v1 import event_pb2, storage_pb2
+from replication.v1 import control_pb2, storage_pb2
 
 MS = 1_000_000
 
@@ -37,8 +41,10 @@ class Leader:
         settings = replica.settings
         next_index = replica.log.last_index + 1
         self.followers: dict[NodeId, Progress] = {}
-        self._follow(replica.peers, next_index, now_ns)
+        self._follow(next_index)
         self.reads = ReadRounds()
+        self.lease = Lease(replica)
+        self.steering = Steering(replica, self.followers, self.lease, self._append_configuration)
         self._writes: dict[Index, tuple[RequestId, type[Command]]] = {}
         self._write_deadlines: Deadlines[Index] = Deadlines(self._writes)
         # Of what waits for a majority; entries of earlier terms may be few or many.
@@ -54,17 +60,27 @@ class Leader:
         # the log is committed before the first read (Raft §8).
         self.noop_index = self._append(raft_pb2.Entry(term=replica.term))
 
-    def _follow(self, members: list[NodeId], next_index: Index, now_ns: int) -> None:
+    def _follow(self, next_index: Index) -> None:
         settings = self.replica.settings
-        for member in members:
+        for member in self.replica.peers:
             if member not in self.followers:
                 self.followers[member] = Progress(
                     member,
                     next_index,
                     settings.inflight_appends_max,
                     settings.inflight_bytes_max,
-                    now_ns,
+                    self.replica.now_ns,
                 )
+
+    def _append_configuration(self, configuration: Configuration) -> Index:
+        """Append a change of members, in force at once (dissertation §4.1)."""
+        entry = raft_pb2.Entry(term=self.term, configuration=configuration.message())
+        entry.cluster_time_ms = self._time_base_ms + self.replica.now_ns // MS
+        data = entry.SerializeToString()
+        self._uncommitted_bytes += len(data)
+        index = self.replica.append(self.term, entry, data)
+        self._follow(index)
+        return index
 
     def _last_time_ms(self) -> int:
         log = self.replica.log
@@ -77,6 +93,10 @@ class Leader:
     def submit_write(self, request_id: RequestId, body: Command, deadline_ns: int) -> None:
         """Append a write; it is answered when it is applied."""
         replica, settings = self.replica, self.replica.settings
+        if self.steering.transfer is not None:
+            # Dissertation §3.10: else the successor would never have it all.
+            replica.reply(request_id, Overloaded("leadership is being handed over"))
+            return
         if (
             replica.log.last_index - replica.commit_index >= settings.uncommitted_entries_max
             or self._uncommitted_bytes >= settings.uncommitted_bytes_max
@@ -98,17 +118,45 @@ class Leader:
         """Let a linearizable read wait for a confirmation of leadership."""
         self.reads.add(request_id, key, deadline_ns)
 
+    def submit_lease_read(self, request_id: RequestId, key: str, deadline_ns: int) -> None:
+        """Answer a read by the clock (§6.4.1); as any other read when the clock does not do."""
+        replica = self.replica
+        if self.readable and self.lease.problem() is None:
+            replica.counters.lease_reads += 1
+            replica.reply(request_id, replica.read(key))
+        else:
+            replica.counters.lease_reads_degraded += 1
+            self.reads.add(request_id, key, deadline_ns)
+
+    def submit_question(self, sender: NodeId, number: int) -> None:
+        """Let a follower know, when leadership is confirmed, how far it has to be (§6.4)."""
+        deadline_ns = self.replica.now_ns + self.replica.settings.election_timeout_max_ns
+        self.reads.add_question(sender, number, deadline_ns)
+
+    def submit_command(
+        self, request_id: RequestId, request: control_pb2.CommandRequest, deadline_ns: int
+    ) -> None:
+        """Begin what an operator asks."""
+        self.steering.submit(request_id, request, deadline_ns, self.readable)
+
+    @property
+    def readable(self) -> bool:
+        """Whether an entry of this term is committed: before, it is not known which are (§8)."""
+        return self.replica.commit_index >= self.noop_index
+
     # What time asks.
 
     def flush(self, now_ns: int) -> None:
         """Send to every follower what it lacks, write what the own disk lacks, begin a round."""
         replica = self.replica
-        # Raft §8: before an entry of its term is committed, a leader does not know which are.
-        readable = replica.commit_index >= self.noop_index
+        self.steering.tend()
+        readable = self.readable
         heartbeat = now_ns >= self._heartbeat_due_ns
         announce = heartbeat or (readable and self.reads.wants_round())
-        if announce and self.reads.begin(with_reads=readable):
-            replica.counters.read_rounds += 1
+        if announce:
+            if self.reads.begin(with_reads=readable):
+                replica.counters.read_rounds += 1
+            self.lease.begin(self.reads.round)
         if heartbeat:
             self._heartbeat_due_ns = now_ns + replica.settings.heartbeat_ns
         batches: dict[Index, _Batch] = {}
@@ -118,6 +166,7 @@ class Leader:
         self._commit()
         if announce:
             self._confirm_reads()
+        self.lease.tell()
 
     def expire(self, now_ns: int) -> None:
         """Answer the requests whose deadline has come.
@@ -144,6 +193,8 @@ class Leader:
         due = [self._write_deadlines.next_ns(), self.reads.next_deadline_ns()]
         if self.followers:
             due.append(self._heartbeat_due_ns)
+            if self.steering.transfer is not None:
+                due.append(self.steering.transfer.due_ns)
             if self.replica.settings.check_quorum:
                 due.append(self._quorum_due_ns)
         return min((each for each in due if each is not None), default=None)
@@ -182,7 +233,7 @@ class Leader:
         else:
             next_index = 1 + log.last_not_above(result.hint_index, result.hint_term)
             follower.refused(result.prev_log_index, next_index)
-        self._heard(follower, now_ns, result.round)
+        self._heard(follower, now_ns, result.round, result.clock_ns)
 
     def took_chunk(
         self, now_ns: int, sender: NodeId, result: raft_pb2.InstallSnapshotResult
@@ -195,37 +246,16 @@ class Leader:
         of_this = install is not None and install.snapshot.header.index == result.index
         if install is not None and of_this and install.take(result):
             follower.end_install(result.index)
-            self._tell_sent(follower.node, install, now_ns)
+            installing.tell_sent(self.replica, follower.node, install)
             self._commit()
-        self._heard(follower, now_ns, result.round)
+        self._heard(follower, now_ns, result.round, result.clock_ns)
 
-    def _heard(self, follower: Progress, now_ns: int, round_number: int) -> None:
+    def _heard(self, follower: Progress, now_ns: int, round_number: int, clock_ns: int) -> None:
         follower.heard_ns = now_ns
+        self.lease.answered(follower.node, round_number, clock_ns)
         if round_number > follower.round_confirmed:
             follower.round_confirmed = round_number
             self._confirm_reads()
-
-    def _tell_sent(self, to: NodeId, install: Install, now_ns: int) -> None:
-        self.replica.counters.snapshots_sent += 1
-        event = event_pb2.SnapshotSent(
-            to=to,
-            index=install.snapshot.header.index,
-            bytes=install.bytes_sent,
-            duration_ns=now_ns - install.began_ns,
-        )
-        self.replica.observe(event_pb2.Event(snapshot_sent=event))
-
-    def kept_from(self, now_ns: int) -> Index | None:
-        """Return behind which index the log is needed by followers that install a snapshot."""
-        silent_ns = self.replica.settings.election_timeout_max_ns
-        return min(
-            (
-                each.install.snapshot.header.index
-                for each in self.followers.values()
-                if each.install is not None and now_ns - each.heard_ns < silent_ns
-            ),
-            default=None,
-        )
 
     def step_down(self, successor: NodeId, term: int) -> None:
         """Answer everybody who waits: ``successor`` leads ``term``, as far as is known.
@@ -237,6 +267,9 @@ class Leader:
         replica.counters.step_downs += 1
         handed_index = replica.log.handed_index
         replica.log.truncate(handed_index + 1)
+        if replica.configurations.truncate(handed_index + 1):
+            replica.tell_configuration()
+        self.lease.tell("it leads no more")
         for index, (request_id, _) in self._writes.items():
             if index > handed_index:
                 self._redirect(request_id, successor, term)
@@ -245,6 +278,22 @@ class Leader:
         self._writes.clear()
         for request_id in self.reads.abandon():
             self._redirect(request_id, successor, term)
+
+    def leave_if_removed(self) -> bool:
+        """Dismiss the members that left, once that is committed; True to step down oneself."""
+        replica = self.replica
+        configuration = replica.configuration
+        if replica.configurations.latest_index > replica.commit_index:
+            return False
+        for node in [each for each in self.followers if each not in configuration.members]:
+            # The last that it hears of this cluster: that it is committed.
+            follower = self.followers.pop(node)
+            if follower.install is None and follower.next_index > replica.log.start_index:
+                replica.send(node, self._message(follower.next_index))
+        if replica.node in configuration.all_voters:
+            return False
+        self.steering.leave()
+        return self.steering.left
 
     # How it is done.
 
@@ -268,7 +317,7 @@ class Leader:
         """
         replica = self.replica
         if follower.next_index <= replica.log.start_index or follower.install is not None:
-            self._install(follower, announce)
+            installing.advance(replica, follower, self.reads.round, announce)
             return
         last_index = replica.log.last_index
         while follower.next_index <= last_index and follower.may_send():
@@ -283,35 +332,6 @@ class Leader:
         if announce:
             replica.counters.heartbeats_sent += 1
             replica.send(follower.node, self._message(follower.next_index))
-
-    def _install(self, follower: Progress, announce: bool) -> None:
-        """Send of a snapshot what flow control allows; first ask how much of it is there."""
-        replica = self.replica
-        newest = replica.snapshots.complete
-        assert newest is not None, "a log is compacted behind a snapshot only"
-        install = follower.install
-        silent_ns = replica.now_ns - follower.heard_ns
-        if install is None or (
-            # Who is silent for so long may as well begin with the newest one.
-            install.snapshot is not newest and silent_ns >= replica.settings.election_timeout_max_ns
-        ):
-            install = follower.begin_install(newest, replica.now_ns)
-            announce = True
-        while (data := install.next_chunk()) is not None:
-            replica.counters.chunks_sent += 1
-            message = self._install_message(install)
-            message.install_snapshot.data = data
-            replica.send(follower.node, message)
-            announce = False
-        if announce:
-            replica.counters.heartbeats_sent += 1
-            replica.send(follower.node, self._install_message(install))
-
-    def _install_message(self, install: Install) -> raft_pb2.RaftMessage:
-        request = raft_pb2.InstallSnapshot(
-            snapshot=install.snapshot.header, round=self.reads.round, position=install.position
-        )
-        return raft_pb2.RaftMessage(term=self.term, install_snapshot=request)
 
     def _batch(self, next_index: Index) -> "_Batch":
         settings = self.replica.settings
@@ -356,9 +376,16 @@ class Leader:
     def _confirm_reads(self) -> None:
         confirmed = {each.node: each.round_confirmed for each in self.followers.values()}
         confirmed[self.replica.node] = self.reads.round
-        round_number = self.replica.configuration.reached(confirmed)
-        for request_id, key in self.reads.confirm(round_number):
-            self.replica.reply(request_id, self.replica.read(key))
+        replica = self.replica
+        round_number = replica.configuration.reached(confirmed)
+        for request_id, asked in self.reads.confirm(round_number):
+            if isinstance(asked, str):
+                replica.reply(request_id, replica.read(asked))
+                continue
+            index = raft_pb2.ReadIndexResult(number=asked.number, index=replica.commit_index)
+            answer = raft_pb2.RaftMessage(term=self.term, read_index_result=index)
+            replica.send(asked.sender, answer)
+        self.lease.confirm(confirmed)
 
     def _time_out(self, request_id: RequestId, followers: int) -> None:
         needed = majority(len(self.replica.configuration.voters))

@@ -14,6 +14,7 @@ from leader.v1 import raft_pb2
 from replication.errors import CorruptStore, OperationError
 from replication.protocol import (
     Effect,
+    Instant,
     Membership,
     NodeId,
     Observe,
@@ -21,9 +22,9 @@ from replication.protocol import (
     Put,
     Reply,
     RequestId,
+    Response,
     Saved,
     Send,
-    StorageResponse,
 )
 from replication.v1 import event_pb2, storage_pb2
 
@@ -51,6 +52,10 @@ class Counters:
     snapshots_taken: int = 0
     snapshots_sent: int = 0
     snapshots_installed: int = 0
+    transfers: int = 0  # of leadership, begun
+    lease_reads: int = 0  # answered by the clock
+    lease_reads_degraded: int = 0  # that the clock did not do for
+    follower_reads: int = 0  # linearizable ones, answered by a node that does not lead
     chunks_sent: int = 0  # of snapshots, repetitions included
 
     def as_dict(self) -> dict[str, int]:
@@ -67,7 +72,8 @@ class Replica:
 
     def __init__(self, membership: Membership, settings: RaftSettings) -> None:
         self.node = membership.node
-        self.now_ns = 0  # of the present call
+        self.now = Instant(0, 0)  # of the present call
+        self.now_ns = 0
         self.configurations = Configurations(Configuration(membership.members))
         self.settings = settings
         self.term: Term = 0
@@ -90,6 +96,11 @@ class Replica:
     def peers(self) -> list[NodeId]:
         """The other members, learners included, in the order of the configuration."""
         return [member for member in self.configuration.members if member != self.node]
+
+    @property
+    def may_campaign(self) -> bool:
+        """Whether this node votes, or may have to, to bring a change to its end (§4.2.2)."""
+        return any(self.node in each.all_voters for each in self.configurations.possible())
 
     @property
     def snapshot_due(self) -> bool:
@@ -277,7 +288,7 @@ class Replica:
         """Put a message into the outbox."""
         self.effects.append(Send(to, message))
 
-    def reply(self, request_id: RequestId, result: StorageResponse | OperationError) -> None:
+    def reply(self, request_id: RequestId, result: Response | OperationError) -> None:
         """Put an answer to a client into the outbox."""
         self.effects.append(Reply(request_id, result))
 

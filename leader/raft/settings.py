@@ -15,6 +15,7 @@ class DefaultRead(StrEnum):
     """The consistency of a read that does not ask for one."""
 
     LINEARIZABLE = "linearizable"
+    LEASE = "lease"
     LOCAL = "local"
 
 
@@ -27,6 +28,14 @@ class RaftSettings:
     majority for ``election_timeout_min`` steps down (``check_quorum``, dissertation §6.2), and a
     node that has heard from its leader within it refuses to vote (§4.2.3). ``pre_vote`` asks for
     support before it burns a term (§9.6).
+
+    A lease (CONSISTENCY_LEASE, §6.4.1) lasts ``election_timeout_min / (1 + clock_drift_max)``: so
+    much faster may the clock of a follower run than the leader's. Without ``check_quorum`` there is
+    none, and such a read is confirmed by a majority as any other. ``follower_reads`` lets followers
+    and learners answer linearizable reads (§6.4) instead of redirecting them. ``priority`` names
+    nodes that are to lead, the preferred one first, separated by commas: each place further back,
+    and once more for those not named, a node waits longer before it stands for election, by
+    ``election_timeout_max - election_timeout_min``.
 
     ``append_entries_max`` and ``append_bytes_max`` bound one AppendEntries message (a single larger
     entry still goes, alone), ``inflight_appends_max`` how many of them with entries may be
@@ -52,6 +61,9 @@ class RaftSettings:
     pre_vote: bool = True
     check_quorum: bool = True
     default_read: DefaultRead = DefaultRead.LINEARIZABLE
+    clock_drift_max: float = 0.1
+    follower_reads: bool = False
+    priority: str = ""
     append_entries_max: int = 1024
     append_bytes_max: int = 1024 * 1024
     inflight_appends_max: int = 16
@@ -88,6 +100,10 @@ class RaftSettings:
         if self.snapshot_trailing_entries < 0:
             kept = self.snapshot_trailing_entries
             yield f"snapshot_trailing_entries is {kept}, expected at least 0"
+        if not 0 <= self.clock_drift_max < 1:
+            yield f"clock_drift_max is {self.clock_drift_max:g}, expected 0 to less than 1"
+        if self.default_read is DefaultRead.LEASE and not self.check_quorum:
+            yield "default_read is lease and check_quorum is false: without it nobody keeps a lease"
         needed_ns = HEARTBEATS_PER_ELECTION_TIMEOUT_MIN * self.heartbeat_ns
         if self.election_timeout_min_ns < needed_ns:
             yield (
@@ -100,10 +116,18 @@ class RaftSettings:
                 f"election_timeout_min = {_ms(self.election_timeout_min_ns)}"
             )
 
+    def rank(self, node: str) -> int:
+        """Return how many of ``priority`` stand before ``node``; without any, 0."""
+        names = [each.strip() for each in self.priority.split(",") if each.strip()]
+        return names.index(node) if node in names else len(names)
+
 
 def promise(settings: Any) -> str:
     """Return in one sentence what a cluster with these settings guarantees."""
     writes = "an acknowledged write survives the loss of any minority of the nodes"
+    if settings.default_read is DefaultRead.LEASE:
+        bound = f"as long as no clock runs {settings.clock_drift_max:.0%} faster than another"
+        return f"Reads and writes are linearizable, {bound}, and {writes}."
     if settings.default_read is DefaultRead.LINEARIZABLE:
         return f"Reads and writes are linearizable, and {writes}."
     return f"Writes are linearizable, reads may be stale, and {writes}."

@@ -23,9 +23,9 @@ from replication.protocol import (
     Put,
     Reply,
     Request,
+    RequestBody,
+    Response,
     Send,
-    StorageRequest,
-    StorageResponse,
     Write,
 )
 from replication.v1 import event_pb2, storage_pb2
@@ -151,6 +151,7 @@ class Cluster:
         core_type: type[RaftCore] = RaftCore,
         terms: dict[NodeId, list[int]] | None = None,
         current_term: int = 0,
+        spares: int = 0,
     ) -> None:
         """``terms``: the logs to begin with, as the terms of their entries (as in Raft's figures).
 
@@ -160,11 +161,12 @@ class Cluster:
         self.members = tuple(f"n{number}" for number in range(1, size + 1))
         self.core_type = core_type
         self.now_ns = SECOND
-        self.disks = {node: MemoryDisk() for node in self.members}
+        self.names = tuple(f"n{number}" for number in range(1, size + spares + 1))
+        self.disks = {node: MemoryDisk() for node in self.names}
         self.cores: dict[NodeId, RaftCore] = {}
         self.in_flight: list[Envelope] = []
         self.effects: list[tuple[NodeId, Effect]] = []  # everything, in order
-        self.replies: dict[int, StorageResponse | OperationError] = {}
+        self.replies: dict[int, Response | OperationError] = {}
         self.events: list[tuple[NodeId, event_pb2.Event]] = []
         self.delivered: list[Envelope] = []
         self._requests = 0
@@ -177,12 +179,12 @@ class Cluster:
             state = raft_pb2.HardState(term=current_term).SerializeToString()
             for disk in self.disks.values():
                 disk.write([Put("meta", b"hard_state", state)])
-        for node in self.members:
+        for node in self.names:
             self.start(node)
 
     @property
     def now(self) -> Instant:
-        return Instant(self.now_ns, 0)
+        return Instant(self.now_ns, self.now_ns)
 
     def start(self, node: NodeId) -> None:
         """Start ``node``, or start it again from its disk."""
@@ -210,7 +212,7 @@ class Cluster:
         self._perform(node, self.cores[node].flush(self.now))
 
     def submit(
-        self, node: NodeId, body: StorageRequest, timeout_ns: int = 10 * SECOND, flush: bool = True
+        self, node: NodeId, body: RequestBody, timeout_ns: int = 10 * SECOND, flush: bool = True
     ) -> int:
         """Hand a request in; its answer appears in ``replies`` under the number returned."""
         self._requests += 1
@@ -221,8 +223,8 @@ class Cluster:
         return self._requests
 
     def answer(
-        self, node: NodeId, body: StorageRequest, drop: Rule = lambda _: False
-    ) -> StorageResponse | OperationError:
+        self, node: NodeId, body: RequestBody, drop: Rule = lambda _: False
+    ) -> Response | OperationError:
         """Submit a request, let everything happen and return what came of it."""
         number = self.submit(node, body)
         self.settle(drop)
@@ -275,6 +277,14 @@ class Cluster:
 
     def log(self, node: NodeId) -> list[bytes]:
         return [data for _, data in self.disks[node].scan("log")]
+
+    def events_told(self, kind: str) -> list[tuple[NodeId, event_pb2.Event]]:
+        """Return the events of one kind, each with its node."""
+        return [each for each in self.events if each[1].WhichOneof("kind") == kind]
+
+    def joint(self, node: NodeId) -> bool:
+        """Return whether ``node`` goes by a joint configuration."""
+        return self.cores[node].replica.configuration.is_joint
 
     def get_all(self, node: NodeId) -> dict[str, storage_pb2.Version]:
         """Return what ``node`` has applied."""

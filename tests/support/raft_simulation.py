@@ -25,13 +25,13 @@ from replication.protocol import (
     Persist,
     Reply,
     Request,
+    RequestBody,
+    Response,
     Send,
-    StorageRequest,
-    StorageResponse,
 )
 from tests.support.raft_cluster import MS, MemoryDisk
 from tests.support.raft_judge import Judge
-from tests.support.raft_workload import OPERATION_TIMEOUT_NS, Client, Options
+from tests.support.raft_workload import OPERATION_TIMEOUT_NS, Client, Operator, Options
 
 CHAOS_NS = 2_500 * MS
 HEALED_NS = 2_500 * MS
@@ -49,6 +49,7 @@ class Node:
     alive: bool = True
     paused: bool = False
     held: list[Callable[[], None]] = field(default_factory=list)  # what arrived during a pause
+    ppm: int = 0  # how much faster its clock runs than the world's
     outbox: deque[Effect | Callable[[], None]] = field(default_factory=deque)
     syncing: list[Persist] = field(default_factory=list)
     flush_planned: bool = False
@@ -65,18 +66,24 @@ class Simulation:
         self.options = options or Options.draw(self.rng)
         self.core_type = core_type
         self.now_ns = 0
-        self.members = tuple(f"n{number}" for number in range(1, self.options.size + 1))
+        everybody = range(1, self.options.size + self.options.spares + 1)
+        self.names = tuple(f"n{number}" for number in everybody)
+        self.members = self.names[: self.options.size]  # at the start
         self.cut_links: set[tuple[NodeId, NodeId]] = set()
         self.healed = False
         self.steps = 0
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._planned = 0
-        self._requests: dict[int, Callable[[StorageResponse | OperationError], None]] = {}
+        self._requests: dict[int, Callable[[Response | OperationError], None]] = {}
         self._request_count = 0
-        self.nodes = {name: Node(name, self._new_core(name)) for name in self.members}
+        self.nodes = {name: Node(name, self._new_core(name)) for name in self.names}
         self.judge = Judge(f"seed {seed}", {name: node.disk for name, node in self.nodes.items()})
         for node in self.nodes.values():
+            drift = self.options.drift_ppm
+            node.ppm = self.rng.randrange(-drift, drift + 1) if drift else 0
             self._boot(node)
+        if self.options.spares:
+            self.operator = Operator(self)
         self.clients = [Client(self, number) for number in range(3)]
 
     def run(self) -> "Simulation":
@@ -93,8 +100,8 @@ class Simulation:
     def submit(
         self,
         node: NodeId,
-        body: StorageRequest,
-        done: Callable[[StorageResponse | OperationError], None],
+        body: RequestBody,
+        done: Callable[[Response | OperationError], None],
     ) -> None:
         """Hand a request to ``node``; nothing comes back if it is dead or dies."""
         self._request_count += 1
@@ -102,12 +109,13 @@ class Simulation:
         self._requests[number] = done
         target = self.nodes[node]
         # The clock of a node that is paused runs on: its deadline is that of the client.
-        request = Request(body, self.now_ns + OPERATION_TIMEOUT_NS)
-        self._input(target, lambda: target.core.submit(self.now, number, request))
+        request = Request(body, self.now(target).monotonic_ns + OPERATION_TIMEOUT_NS)
+        self._input(target, lambda: target.core.submit(self.now(target), number, request))
 
-    @property
-    def now(self) -> Instant:
-        return Instant(self.now_ns, 0)
+    def now(self, node: Node) -> Instant:
+        """Return the time by the clock of ``node``."""
+        local_ns = self.now_ns + self.now_ns * node.ppm // 1_000_000
+        return Instant(local_ns, local_ns)
 
     def plan(self, delay_ns: int, action: Callable[[], None]) -> None:
         self._at(self.now_ns + delay_ns, action)
@@ -132,7 +140,7 @@ class Simulation:
         return self.core_type(Membership(name, self.members), self.options.settings, rng)
 
     def _boot(self, node: Node) -> None:
-        self._perform(node, node.core.start(self.now, node.disk))
+        self._perform(node, node.core.start(self.now(node), node.disk))
 
     def _input(self, node: Node, call: Callable[[], list[Effect]]) -> None:
         if not node.alive:
@@ -160,7 +168,8 @@ class Simulation:
         wake_ns = node.core.wake_at()
         if wake_ns is not None and (node.wake_planned_ns is None or wake_ns < node.wake_planned_ns):
             node.wake_planned_ns = wake_ns
-            self._at(max(wake_ns, self.now_ns), lambda: self._wake(node, life, wake_ns))
+            true_ns = wake_ns * 1_000_000 // (1_000_000 + node.ppm) + 1
+            self._at(max(true_ns, self.now_ns), lambda: self._wake(node, life, wake_ns))
 
     def _flush(self, node: Node, life: int) -> None:
         if node.life != life or not node.alive:
@@ -168,7 +177,7 @@ class Simulation:
         if node.paused:
             node.held.append(lambda: self._flush(node, life))
             return
-        effects = node.core.flush(self.now)
+        effects = node.core.flush(self.now(node))
         if effects:
             self._perform(node, effects)
         node.flush_planned = False
@@ -181,7 +190,7 @@ class Simulation:
             return
         if node.wake_planned_ns == planned_ns:
             node.wake_planned_ns = None
-        self._perform(node, [*node.core.wake(self.now), *node.core.flush(self.now)])
+        self._perform(node, [*node.core.wake(self.now(node)), *node.core.flush(self.now(node))])
 
     def _drain(self, node: Node) -> None:
         while node.outbox and not node.syncing:
@@ -197,6 +206,7 @@ class Simulation:
                 case Send(to, message):
                     self._send(node.name, to, message)
                 case Reply(request_id, result):
+                    self.judge.replying = node.core
                     self._requests.pop(request_id)(result)
                 case Observe():
                     pass
@@ -257,14 +267,14 @@ class Simulation:
             return
         node = self.nodes[to]
         message = raft_pb2.RaftMessage.FromString(data)
-        self._input(node, lambda: node.core.receive(self.now, sender, message))
+        self._input(node, lambda: node.core.receive(self.now(node), sender, message))
 
     # Faults.
 
     def _fault(self) -> None:
         if self.healed:
             return
-        node = self.nodes[self.rng.choice(self.members)]
+        node = self.nodes[self.rng.choice(self.names)]
         leads = [each for each in self.nodes.values() if each.core.leader is not None]
         if leads and self.rng.random() < 0.5:
             node = self.rng.choice(leads)  # where it hurts most
@@ -297,8 +307,8 @@ class Simulation:
             self.plan(self.rng.randrange(20 * MS, longest_ns), lambda: self._restart(node))
 
     def _cut(self) -> None:
-        side = [name for name in self.members if self.rng.random() < 0.5]
-        others = [name for name in self.members if name not in side]
+        side = [name for name in self.names if self.rng.random() < 0.5]
+        others = [name for name in self.names if name not in side]
         one_way = self.rng.random() < 0.3
         self.cut_links = {(one, other) for one in side for other in others}
         if not one_way:

@@ -117,6 +117,19 @@ def test_a_write_that_vanished_has_a_cause() -> None:
     assert found.vanished_by_cause["tie"] == 1
 
 
+def test_a_partition_between_the_two_coordinators_is_a_cause_of_its_own() -> None:
+    script = leaderless(settings=LWW)
+    script.fault("partition", [], 50, 500, sides=[["n1", "n2", "c1"], ["n3", "n4", "n5", "c2"]])
+    for key, start, node in (("across", 100, "n3"), ("same", 100, "n2"), ("after", 600, "n3")):
+        script.write("c1", key, 80, 90, node="n1")
+        script.final(key, script.write("c2", key, start, start + 5, node=node))
+    assert {each.key: each.cause for each in ledger(script).vanished} == {
+        "across": "written across a partition",
+        "same": "overwritten unread",
+        "after": "overwritten unread",
+    }
+
+
 def test_where_siblings_are_kept_a_vanished_write_is_a_lost_sibling() -> None:
     script = leaderless()
     script.write("c1", "k", 0, 2)

@@ -2,6 +2,7 @@
 
 import io
 import re
+from dataclasses import replace
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
@@ -44,6 +45,22 @@ def test_a_failover_is_drawn_with_its_election_once_more() -> None:
     assert {each.get("class") for each in classed(drawing, "op")} == {
         "op ok", "op unknown", "op fail",
     }  # fmt: skip
+
+
+def test_what_lies_beyond_the_axis_is_not_drawn_at_its_edge() -> None:
+    run = sample.leader_crash()
+    picture_found = run.sides["leader"].failovers[0].picture
+    assert picture_found is not None
+    before = len(classed(picture(rendered(run)), "op"))
+    picture_found.operations += [sample.operation("c1", 50_000, 50_001)] * 3
+    assert len(classed(picture(rendered(run)), "op")) == before
+
+
+def test_only_the_first_faults_are_drawn_and_the_others_are_counted() -> None:
+    run = sample.leader_crash()
+    failovers = run.sides["leader"].failovers
+    failovers.append(replace(failovers[0], fault=2, picture=None))
+    assert "1 further fault not drawn." in rendered(run)
 
 
 def test_a_mark_that_nobody_knows_is_drawn_all_the_same() -> None:

@@ -1,6 +1,7 @@
 """Why an acknowledged write vanished: one word for each, and a sentence (``conflicts``)."""
 
 from replication.analysis.promised import keeps_siblings
+from replication.analysis.roles import window_end_ns
 from replication.analysis.siblings import episodes
 from replication.analysis.view import View
 from replication.history import NodeEvent, Operation, OperationKind
@@ -9,6 +10,7 @@ CLOCK_SKEW = "clock skew"  # the winner was older in real time, or dated later b
 TIE = "tie"  # both carry the same timestamp
 RESURRECTED = "resurrected delete"  # a version is back that the delete had covered
 LOST_SIBLING = "lost sibling"  # siblings are kept here, and this one was not
+APART = "written across a partition"  # the two coordinators could not hear of each other
 UNREAD = "overwritten unread"  # the winner began later and had not read it
 CONCURRENT = "concurrent"  # both were under way at once, and one had to go
 UNEXPLAINED = "unexplained"
@@ -29,7 +31,25 @@ def cause(view: View, write: Operation, winner: str | None) -> str:
         return UNEXPLAINED
     if other.complete_ns is not None and other.complete_ns < write.invoke_ns:
         return CLOCK_SKEW
+    if _cut_off(view, write, other):
+        return APART
     return UNREAD if other.invoke_ns > write.complete_ns else CONCURRENT
+
+
+def _cut_off(view: View, write: Operation, other: Operation) -> bool:
+    """Return whether a partition lay between the two coordinators while both were written."""
+    for fault in view.history.faults:
+        if fault.injected_ns is None or not fault.sides:
+            continue
+        sides = [{number for number, side in enumerate(fault.sides) if each.node in side}
+                 for each in (write, other)]  # fmt: skip
+        lasted = all(
+            fault.injected_ns <= each.invoke_ns <= window_end_ns(view, fault)
+            for each in (write, other)
+        )
+        if lasted and all(sides) and not sides[0] & sides[1]:
+            return True
+    return False
 
 
 def dropped_timestamps(view: View) -> dict[str, tuple[int, int]]:

@@ -34,6 +34,7 @@ Chosen: TypeAlias = NDArray[np.bool_]
 
 BEFORE_NS_MAX = 2_000_000_000
 BEFORE_NS_MIN = 500_000_000
+PICTURES_MAX = 6  # of the first faults; each takes a hundred kilobytes of the page
 RATE_WINDOW_NS = 500_000_000
 RATE_STEP_NS = 50_000_000
 RECOVERED_SHARE = 0.95
@@ -67,6 +68,8 @@ def failovers(view: View) -> list[Failover]:
         strikes = case.fault.takes_down or case.fault.kind in LEADER_FAULTS
         if strikes or elected is not None:
             found.append(_ledger(view, case, elected))
+    for ledger in found[PICTURES_MAX:]:
+        ledger.picture = None
     return found
 
 

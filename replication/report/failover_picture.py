@@ -5,7 +5,7 @@ failover it is a line as thin as a hair.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from replication.analysis.findings import Failover, RunFindings, SideFindings
 from replication.analysis.pictures import FailoverPicture, NodeMark
@@ -59,6 +59,9 @@ def drawings(run: RunFindings, summary: Summary) -> list[Drawing]:
             found.append(
                 Drawing(f"Fault {number}: {words}", drawing, lanes.kinds(marks), " ".join(notes))
             )
+    if found and len(found) < len(numbers):
+        hidden = formats.plural(len(numbers) - len(found), "further fault")
+        found[-1] = replace(found[-1], note=f"{found[-1].note} {hidden} not drawn.".strip())
     return found
 
 

@@ -86,7 +86,8 @@ def client_lanes(
         yield svg.text(formats.key_text(name), frame.x.start - 10, middle + 4, "tick end")
         yield svg.line(frame.x.start, middle, frame.x.end, middle, "lane")
     for each in operations:
-        if each.client in rows:
+        begun, ended = frame.seconds(each.start_ns), frame.seconds(each.end_ns)
+        if each.client in rows and begun < frame.x.high and ended > frame.x.low:
             yield from operation(frame, each, rows[each.client] + CLIENT_PITCH / 2)
 
 

@@ -278,6 +278,10 @@ def _convergence(name: str, side: SideFindings) -> Chapter:
         keys += f", {formats.count(report.differing_at_heal)} differed when healed"
     keys += f", {formats.count(len(report.differing_at_end))} differ at the end."
     sentences = [words, keys]
+    if report.watched and report.watched[0][0] >= report.heal_ns:
+        sentences.append(
+            "Compared from healing on: asking real nodes for all they hold would disturb the load."
+        )
     if report.differing_at_end:
         listed = report.differing_at_end[:DIFFERING_KEYS_MAX]
         rest = len(report.differing_at_end) - len(listed)

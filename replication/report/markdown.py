@@ -112,7 +112,7 @@ def _ledger(table: Table) -> Iterable[str]:
     yield from _table(table.columns, table.rows[:ROWS_MAX])
     hidden = len(table.rows) - ROWS_MAX
     if hidden > 0:
-        yield f"{hidden} more rows are in the page and in results.db."
+        yield f"{hidden} more rows are in the page."
         yield ""
     if table.note:
         yield _text(table.note)

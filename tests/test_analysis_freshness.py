@@ -66,6 +66,7 @@ def test_a_write_that_ended_while_the_read_ran_need_not_be_seen() -> None:
         ({"r": 1, "w": 1}, {}),
         ({}, {"consistency": "one"}),
         ({}, {"replicas_asked": 1}),
+        ({"quorum": "sloppy", "pr": 1, "pw": 1}, {"fallbacks": ["n4"]}),
     ],
 )
 def test_quorums_that_need_not_overlap_promise_nothing(

@@ -8,6 +8,7 @@ import pytest
 
 from replication.analysis import Verdict, analyse
 from replication.errors import ConfigError
+from replication.plan.load import load_scenario
 from replication.plan.scenario import read_scenario
 from replication.plan.units import duration_ns
 from replication.protocol import Family
@@ -154,6 +155,18 @@ def test_an_interrupted_search_keeps_the_smallest_so_far() -> None:
     shrunk = shrink_seed(BROKEN, "broken", seed, Family.LEADERLESS, progress=interrupt)
     assert shrunk is not None
     assert (shrunk.faults, shrunk.operations) == told[-1][1:]
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        177,  # a sloppy quorum was said to promise that reads see every write
+        20783080,  # the last reads came while a detector still took the others for dead
+    ],
+)
+def test_seeds_of_storm_that_once_failed(seed: int) -> None:
+    storm = load_scenario("storm").plan.scenario
+    assert run_seed(storm, "storm", seed, Family.LEADERLESS).failure is None
 
 
 def test_last_write_wins_loses_a_later_write_to_a_clock_and_breaks_no_promise() -> None:

@@ -58,6 +58,9 @@ def promises_freshness(view: View) -> bool:
     if view.history.single_register:
         return view.history.lossless and setting(view, "default_read") != "local"
     n, r, w = view.once(_counts)
+    if setting(view, "quorum") == "sloppy":
+        # Others may stand in for primaries, but for so many.
+        r, w = (int(setting(view, name) or 0) for name in ("pr", "pw"))
     return r + w > n and keeps_siblings(view)
 
 
@@ -77,7 +80,14 @@ def _is_judged(view: View, read: Operation) -> bool:
 
 
 def _claimed(view: View, operation: Operation) -> int:
-    """Return how many replicas the operation was to reach."""
+    """Return how many of the key's replicas the operation was to reach.
+
+    Nodes that stood in for them in a sloppy quorum are none of them.
+    """
+    return max(0, _asked(view, operation) - len(operation.fallbacks))
+
+
+def _asked(view: View, operation: Operation) -> int:
     n, r, w = view.once(_counts)
     if operation.replicas_asked:
         return operation.replicas_asked

@@ -230,6 +230,19 @@ class _Side:
         statuses = self._world.statuses()
         return all(name in statuses and statuses[name].serving for name in self._nemesis.members)
 
+    def _all_in_touch(self) -> bool:
+        """Whether no member takes another for dead; followers of a leader need not know."""
+        if self._family is Family.LEADER:
+            return True
+        members = self._nemesis.members
+        return all(
+            peer.alive
+            for name, status in self._world.statuses().items()
+            if name in members
+            for peer in status.peers
+            if peer.node in members
+        )
+
     def _load(self) -> None:
         timing, history, timeline = self._plan.timing, self._history, self._world.timeline
         start_ns = history.load_start_ns = timeline.now_ns
@@ -260,6 +273,9 @@ class _Side:
         self._wait_until(lambda: all(client.done for client in self._clients), limit_ns, None)
         self._wait_until(
             self._all_serve, READY_LIMIT_NS, "the cluster does not serve after healing"
+        )
+        self._wait_until(
+            self._all_in_touch, READY_LIMIT_NS, "some node takes another for dead after healing"
         )
         self._history.heal_ns = max(self._history.load_end_ns, self._nemesis.last_heal_ns or 0)
 

@@ -115,4 +115,4 @@ def test_a_long_ledger_is_cut_and_says_so() -> None:
     ledger = run.sides["leaderless"].conflicts
     ledger.conflicts = ledger.conflicts * 5  # 30 conflicts of 2 versions
     text = markdown(summarize(run))
-    assert f"{60 - ROWS_MAX} more rows are in the page and in results.db." in text
+    assert f"{60 - ROWS_MAX} more rows are in the page." in text

@@ -27,7 +27,7 @@ def test_raft_is_safe_and_makes_progress_after_healing(first: int) -> None:
     assert operations > 100 * SEEDS_PER_TEST, "a world in which nothing happens judges nothing"
 
 
-@pytest.mark.parametrize("first", [118, 216])
+@pytest.mark.parametrize("first", [0, 80])
 def test_raft_is_safe_where_leaders_die_young(first: int) -> None:
     """The seeds around those at which a core that counts old entries is caught."""
     for seed in range(first, first + 10):
@@ -74,11 +74,11 @@ def test_a_core_that_votes_twice_is_caught() -> None:
 def test_a_core_that_commits_older_terms_by_counting_is_caught() -> None:
     """Raft figure 8 needs a leader to die at the right moment: about 1 hostile seed in 100 has it.
 
-    These were found by trying 500; after a change to the simulation they have to be looked for
+    These were found by trying 100; after a change to the simulation they have to be looked for
     again.
     """
     said = []
-    for seed in (118, 216, 296, 401, 485):
+    for seed in (2, 37, 85):
         options = Options.hostile(Random(seed))
         try:
             Simulation(seed, broken_raft.CommitsOlderTerms, options).run()

@@ -56,6 +56,14 @@ def test_it_keeps_its_promise_and_serves_after_healing(settings: dict[str, Any])
     assert acknowledged > 250, "a world in which nothing happens judges nothing"
 
 
+def test_it_serves_again_after_disks_were_lost() -> None:
+    """At seed 23 an acknowledged write is gone with a disk: told, and no reason to stop."""
+    raw = dict(swarm(log_records_max=20))
+    raw["swarm"] = {"fault_kinds": ["kill", "wipe", "partition", "loss", "delay"]}
+    for seed in (22, 23):
+        assert run_seed(raw, "backups", seed, Family.LEADER).failure is None
+
+
 @pytest.mark.parametrize(
     ("seed", "settings"),
     [

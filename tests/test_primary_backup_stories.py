@@ -13,7 +13,7 @@ from replication.errors import (
 )
 from replication.v1 import control_pb2, event_pb2, storage_pb2
 from tests.support.backup_cluster import Cluster
-from tests.support.raft_cluster import MS, SECOND, compare_and_set, delete, get, put
+from tests.support.raft_cluster import MS, SECOND, MemoryDisk, compare_and_set, delete, get, put
 
 PUT = storage_pb2.PutResponse
 
@@ -345,6 +345,24 @@ def test_a_standby_that_was_away_for_longer_than_the_log_gets_all_keys() -> None
     states = [each.replication_changed.state for each in cluster.told("replication_changed")]
     assert event_pb2.REPLICATION_STATE_RESYNCING in states
     assert states[-1] == event_pb2.REPLICATION_STATE_STREAMING
+
+
+@pytest.mark.parametrize("log_records_max", [8, 10_000])
+def test_a_standby_with_a_new_disk_gets_everything(log_records_max: int) -> None:
+    cluster = Cluster(log_records_max=log_records_max)
+    primary = cluster.primary()
+    fill(cluster, primary, 1, 40)
+    wiped = cluster.others(primary)[0]
+    cluster.kill(wiped)
+    cluster.disks[wiped] = MemoryDisk()
+    cluster.start(wiped)
+    cluster.run(200)
+    fill(cluster, primary, 41, 45)
+    cluster.run(60)
+    assert cluster.primaries() == [primary]
+    assert dict(cluster.cores[wiped].replica.database.items()) == dict(
+        cluster.cores[primary].replica.database.items()
+    )
 
 
 def test_logs_that_part_below_the_checkpoint_are_replaced_and_the_loss_is_told() -> None:

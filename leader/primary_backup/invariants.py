@@ -16,7 +16,14 @@ from leader.primary_backup.core import PrimaryBackupCore
 from leader.primary_backup.log import Epoch, Index
 from leader.primary_backup.settings import DefaultRead, PrimaryBackupSettings, is_lossless
 from replication.errors import OperationError
-from replication.protocol import Core, Effect, NodeId, StorageRequest, StorageResponse
+from replication.protocol import (
+    Core,
+    Effect,
+    NodeId,
+    Observe,
+    StorageRequest,
+    StorageResponse,
+)
 from replication.v1 import storage_pb2
 
 # What others may rely on once it has left the node: epoch, and the epoch it is the primary of.
@@ -36,7 +43,8 @@ class PrimaryBackupInvariants:
         # What was acknowledged, by index: the epoch of its record.
         self._acknowledged: dict[Index, Epoch] = {}
         self._acknowledged_index: Index = 0
-        self._read_floors: dict[tuple[NodeId, int], Index] = {}
+        # With the request, so that its identity stays its own while it waits.
+        self._read_floors: dict[tuple[NodeId, int], tuple[StorageRequest, Index]] = {}
         self._void = False  # a disk was wiped
 
     def started(self, node: NodeId, core: Core) -> None:
@@ -54,7 +62,7 @@ class PrimaryBackupInvariants:
             body.consistency == storage_pb2.CONSISTENCY_LEASE
             or (body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED and self._reads_primary)
         ):
-            self._read_floors.setdefault((node, id(body)), self._acknowledged_index)
+            self._read_floors.setdefault((node, id(body)), (body, self._acknowledged_index))
 
     def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Token | None:
         """Check the log; return what is to be checked when it has left the node."""
@@ -62,6 +70,12 @@ class PrimaryBackupInvariants:
         if self._void:
             return None
         self._register(node, core)
+        for effect in effects if self._lossless else ():
+            if isinstance(effect, Observe) and effect.event.HasField("log_truncated"):
+                assert not effect.event.log_truncated.acknowledged, (
+                    f"No acknowledged write is lost: {node} drops records that it knows to be "
+                    "acknowledged"
+                )
         primary = core.primary
         return (core.replica.state.epoch, 0 if primary is None else primary.epoch)
 
@@ -98,7 +112,7 @@ class PrimaryBackupInvariants:
             )
             self._acknowledged_index = max(self._acknowledged_index, index)
             return
-        floor = self._read_floors.pop((node, id(body)), 0)
+        _, floor = self._read_floors.pop((node, id(body)), (body, 0))
         assert index >= floor, (
             f"Reads of a primary see acknowledged writes: {node} read {body.key} at index {index}, "
             f"and the write at index {floor} had been acknowledged before it was asked"

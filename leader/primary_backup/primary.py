@@ -202,8 +202,8 @@ class Primary:
         standby.outstanding_ns = None
         if transfer.taken(taken.number):
             standby.transfer = None
-            standby.match_index = max(standby.match_index, transfer.index)
-            standby.next_index = standby.match_index + 1
+            standby.match_index = transfer.index
+            standby.next_index = transfer.index + 1
             self._acknowledge()
 
     def step_down(self, successor: NodeId, epoch: int) -> None:

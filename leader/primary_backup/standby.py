@@ -59,7 +59,10 @@ def _chunks(replica: Replica, transfer: int) -> Iterator[primary_backup_pb2.Resy
 
 
 class Standby:
-    """One standby. ``match_index < next_index`` always holds; ``match_index`` never falls."""
+    """One standby. ``match_index < next_index`` always holds.
+
+    ``match_index`` falls only for a standby that has lost its disk.
+    """
 
     def __init__(self, node: NodeId, next_index: Index, now_ns: int, lease_ns: int) -> None:
         self.node = node
@@ -73,6 +76,7 @@ class Standby:
         self.outstanding_ns: int | None = None  # since when records are under way
         self.transfer: Transfer | None = None
         self._current_at: tuple[int, Index] | None = None  # (sent at, last index then)
+        self._matched_ns = now_ns  # when the newest message was sent that it took
         self._told = event_pb2.REPLICATION_STATE_STREAMING
 
     def sent(self, now_ns: int, last_index: Index, batch_last_index: Index) -> None:
@@ -89,6 +93,7 @@ class Standby:
         """
         self.heard(now_ns, result.sent_ns)
         if result.success:
+            self._matched_ns = max(self._matched_ns, result.sent_ns)
             if result.match_index + 1 >= self.next_index:
                 self.outstanding_ns = None
                 self.next_index = result.match_index + 1
@@ -98,6 +103,9 @@ class Standby:
             if self._current_at is not None and self.match_index >= self._current_at[1]:
                 self.current_ns = max(self.current_ns, self._current_at[0])
             return True
+        if hint < self.match_index and result.sent_ns > self._matched_ns:
+            # It held more when older messages came: it has been started with an empty disk.
+            self.match_index = 0
         if result.prev_index == self.next_index - 1 or self.outstanding_ns is not None:
             self.outstanding_ns = None
             self.next_index = max(min(result.prev_index, hint + 1), self.match_index + 1)

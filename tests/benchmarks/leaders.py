@@ -209,7 +209,7 @@ async def run(options: argparse.Namespace) -> None:
             rates["fdatasync", 1].append(fdatasync(Path(name)))
             await echo_rates(options.seconds, rates)
             for system in chosen:
-                async with system.running(Path(name) / system.name.replace(" ", "-")):
+                async with system.running(Path(tempfile.mkdtemp(dir=name))):
                     for in_flight in IN_FLIGHT:
                         found = await system.rate(in_flight, options.seconds)
                         rates[system.name, in_flight].append(found)

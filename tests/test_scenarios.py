@@ -54,6 +54,16 @@ def test_every_promised_scenario_is_there() -> None:
         "steady",
         "storm",
         "wan-three-regions",
+        "clock-skew-lww",
+        "concurrent-writers",
+        "hint-loss",
+        "non-monotonic-reads",
+        "shopping-cart",
+        "sibling-explosion",
+        "sloppy-stale",
+        "split-writers-sloppy",
+        "write-timeout-appears",
+        "zombie-delete",
     } <= set(NAMES)
 
 

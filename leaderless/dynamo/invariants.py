@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from leaderless.dynamo.context import CONTEXT_HOLES_MAX, decode_context
 from leaderless.dynamo.core import DynamoCore
 from leaderless.dynamo.replica import SPACE, STAND_IN_SPACE
-from leaderless.dynamo.settings import DynamoSettings
+from leaderless.dynamo.settings import DynamoSettings, Purge
 from leaderless.dynamo.vector import NOTHING, VersionVector
 from leaderless.dynamo.versions import EMPTY, Siblings
 from replication.errors import InvalidRequest, OperationError
@@ -40,6 +40,7 @@ class DynamoInvariants:
 
     def __init__(self, settings: DynamoSettings, nodes: Sequence[NodeId]) -> None:
         self._keeps_siblings = settings.versions.keeps_siblings
+        self._purges = settings.purge is not Purge.NEVER
         self._writes: dict[tuple[str, Dot], WriteName] = {}  # who got which dot of which key
         self._contexts: dict[WriteName, VersionVector] = {}  # of writes that were submitted
         self._superseded: dict[str, VersionVector] = {}  # by key: what some writer had read
@@ -51,6 +52,8 @@ class DynamoInvariants:
     def started(self, node: NodeId, core: Core) -> None:
         """A life begins with at least what was released before."""
         for place, siblings in self._durable[node].items():
+            if self._purges and siblings.is_deleted():
+                continue  # Its grace may have ended while the node was away.
             self._grows(node, place[1], siblings, _siblings(core, place), "forgot in a restart")
         self._held[node] = dict(self._durable[node])
 

@@ -59,7 +59,9 @@ def keeps_siblings(view: View) -> bool:
     timestamps.
     """
     versions = setting(view, "versions")
-    return versions == "dvv" if versions is not None else view.once(_never_decided_by_a_clock)
+    if versions is None:
+        return view.once(_never_decided_by_a_clock)
+    return versions in ("dvv", "version_vector")
 
 
 def _never_decided_by_a_clock(view: View) -> bool:

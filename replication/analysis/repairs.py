@@ -12,12 +12,22 @@ from replication.history import NodeEvent
 
 # Counters that are told, in this order, by the names that the backends give them.
 _COUNTERS = (
+    "stand_ins_asked",
+    "digest_reads",
+    "digest_mismatches",
+    "read_bytes",
+    "hedged_reads",
+    "hedges_won",
+    "blocking_repairs",
     "read_repairs_sent",
+    "read_repairs_shed",
     "hints_stored",
     "hints_delivered",
     "hints_expired",
     "hints_refused",
     "hint_bytes",
+    "tombstones_purged",
+    "deletes_undone",
     "merkle_exchanges",
     "merkle_ranges_compared",
     "merkle_ranges_differing",

@@ -29,7 +29,7 @@ from replication.errors import (
     Unreachable,
 )
 from replication.history import Operation, OperationKind, Outcome, Phase
-from replication.plan.model import PlannedClient, PlannedOperation, Route
+from replication.plan.model import PlannedClient, PlannedOperation, Route, Update
 from replication.protocol import Family, StorageResponse
 from replication.v1 import storage_pb2
 
@@ -115,6 +115,49 @@ def test_a_hint_of_an_older_term_is_not_believed() -> None:
         one, put(2), [NotLeader("", 4), NotLeader("n2", 2), NotLeader("n3", 4), stored("n3", 4)]
     )
     assert asked == ["n4", "n5", "n1", "n3"]
+
+
+def test_a_spare_that_came_to_lead_is_followed_and_taken_into_the_round() -> None:
+    client = PlannedClient("c1", "n1", Route.FOLLOW)
+    one = Session(client, Family.LEADER, NODES, TIMEOUT_NS, spares=("n6",))
+    asked, _ = play(one, put(), [NotLeader("n6", 2), stored("n6", 2)])
+    assert asked == ["n1", "n6"]
+    asked, _ = play(one, put(2), [NotLeader("", 3), NotLeader("", 3), stored("n2", 3)])
+    assert asked[0] == "n6", "it is remembered"
+    stranger = Session(client, Family.LEADER, NODES, TIMEOUT_NS)
+    asked, _ = play(stranger, put(), [NotLeader("n6", 2), stored("n1", 2)])
+    assert "n6" not in asked, "nobody told this client where it is"
+
+
+def test_an_update_builds_on_the_read_before_it_and_is_not_sent_without_one() -> None:
+    one = session(Family.LEADERLESS)
+    add = PlannedOperation("c1", 2, None, OperationKind.PUT, "k", value="c1-2", update=Update.ADD)
+    unread = ended(one.begin(0, add, index=1, phase=Phase.LOAD))
+    assert (unread.outcome, unread.error, unread.attempts) == (Outcome.FAIL, "NothingRead", 0)
+    play(one, get(), [read(7, context=b"seen")])
+    step = one.begin(0, add, index=3, phase=Phase.LOAD)
+    assert isinstance(step, Attempt)
+    assert isinstance(step.request, storage_pb2.PutRequest)
+    assert (step.request.value, step.request.context) == (b"c1-2,v", b"seen")
+    assert ended(one.answered(1, stored("n1"))).value == "c1-2,v"
+
+
+def test_a_compare_and_set_of_a_mix_expects_what_its_client_last_knew_of() -> None:
+    one = session()
+    cas = PlannedOperation(
+        *("c1", 2, None, OperationKind.COMPARE_AND_SET, "k"), value="new", expects_last=True
+    )
+    expected = []
+    for before in (None, read(7), read()):
+        if before is not None:
+            play(one, get(), [before])
+        step = one.begin(0, cas, index=1, phase=Phase.LOAD)
+        assert isinstance(step, Attempt)
+        assert isinstance(step.request, storage_pb2.CompareAndSetRequest)
+        there = step.request.HasField("expected")
+        expected.append(step.request.expected if there else None)
+        one.answered(1, Conflict("another value"))
+    assert expected == [None, b"v", None]
 
 
 def test_nodes_that_point_at_each_other_are_not_asked_twice_in_a_round() -> None:

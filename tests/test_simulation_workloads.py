@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 
 from leaderless.dynamo.versions import Versions
+from replication.analysis import Verdict, analyse
 from replication.client.updates import elements, number
 from replication.history import History, Operation, OperationKind, Outcome, Phase
 from replication.plan.model import Update
-from replication.plan.workload import ClosedArrival, Keys, UpdateWorkload
+from replication.plan.workload import ClosedArrival, Keys, RegisterWorkload, UpdateWorkload
 from replication.protocol import Family
 from replication.simulation.execute import simulate
 from tests.support.plans import MILLISECOND_NS, make_plan
@@ -83,3 +84,15 @@ def test_a_counter_loses_what_siblings_counted_at_the_same_time() -> None:
     assert final == acknowledged > 20
     final, acknowledged = counts[Family.LEADERLESS]
     assert 0 < final < acknowledged
+
+
+def test_compare_and_set_in_a_mix_is_judged_as_what_it_is() -> None:
+    mix = tuple(
+        (kind, share) for kind, share in zip(OperationKind, (0.4, 0.2, 0.1, 0.3), strict=True)
+    )
+    work = RegisterWorkload(mix, Keys(2), ClosedArrival(10 * MILLISECOND_NS), 4, 8, True)
+    plan = make_plan(seconds=0.4, clients=4, workload=work, settle_seconds=0.3)
+    history = simulate(plan, Family.LEADER).history
+    tried = [each for each in history.operations if each.kind is OperationKind.COMPARE_AND_SET]
+    assert {each.outcome for each in tried} == {Outcome.OK, Outcome.FAIL}
+    assert analyse(history).findings["linearizability"].verdict is Verdict.VALID

@@ -102,6 +102,8 @@ def test_both_sides_of_a_partition_are_measured_apart_while_it_lasts() -> None:
     assert found["reads of the minority during fault 1"].ok_share is None
     script.history.faults[0].sides = [["n1", "n2"], ["n3", "n4", "n5"]]  # clients by their home
     assert analyse(script.history).availability == found
+    script.history.nodes += ["n6", "n7", "n8"]  # came later, and are no part of the majority then
+    assert analyse(script.history).availability == found
 
 
 # Latency.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from replication.analysis.findings import Availability
-from replication.analysis.roles import window_end_ns
+from replication.analysis.roles import nodes_on_sides, window_end_ns
 from replication.analysis.view import FAIL, NEVER, OK, UNKNOWN, Columns, Times, View, columns
 from replication.history import FaultRecord
 
@@ -49,8 +49,8 @@ def _kinds(loaded: Columns) -> tuple[tuple[str, Mask], tuple[str, Mask]]:
 
 def _side_names(view: View, fault: FaultRecord) -> list[str]:
     """Return "the majority" for the side with more than half of the nodes, "the minority" ..."""
-    nodes = view.history.nodes
-    large = [2 * len(set(side) & set(nodes)) > len(nodes) for side in fault.sides]
+    nodes = nodes_on_sides(view, fault)
+    large = [2 * len(set(side) & nodes) > len(nodes) for side in fault.sides]
     if True not in large:
         return [f"side {number}" for number in range(1, len(large) + 1)]
     if len(large) == 2:

@@ -26,7 +26,7 @@ from replication.analysis import words
 from replication.analysis.failover_picture import picture
 from replication.analysis.findings import Failover, FailoverStep, PartitionSide
 from replication.analysis.prediction import predicted
-from replication.analysis.roles import Turn, roles, window_end_ns
+from replication.analysis.roles import Turn, nodes_on_sides, roles, window_end_ns
 from replication.analysis.view import FAIL, OK, UNKNOWN, Times, View, columns
 from replication.history import FaultRecord, NodeEvent, Operation, OperationKind, Outcome
 
@@ -86,10 +86,10 @@ def _touched(view: View, fault: FaultRecord) -> list[str]:
     """Return the nodes that cannot go on as before: of a partition, those without a majority."""
     if not fault.sides:
         return fault.nodes
-    nodes = view.history.nodes
-    apart = [set(side) & set(nodes) for side in fault.sides]
+    nodes = nodes_on_sides(view, fault)
+    apart = [set(side) & nodes for side in fault.sides]
     kept = [side for side in apart if 2 * len(side) > len(nodes)]
-    return [node for node in nodes if not any(node in side for side in kept)]
+    return [node for node in sorted(nodes) if not any(node in side for side in kept)]
 
 
 def _elected(view: View, case: _Case) -> tuple[str, Turn] | None:

@@ -66,6 +66,11 @@ def window_end_ns(view: View, fault: FaultRecord) -> int:
     return view.history.heal_ns if fault.healed_ns is None else fault.healed_ns
 
 
+def nodes_on_sides(view: View, fault: FaultRecord) -> set[str]:
+    """Return whom a partition divides; a spare or a bridge may be on no side of it."""
+    return {node for node in view.history.nodes if any(node in side for side in fault.sides)}
+
+
 def roles(view: View) -> Roles:
     """Return the turns of every node; call through ``View.once``."""
     history = view.history

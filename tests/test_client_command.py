@@ -39,3 +39,19 @@ def test_what_a_backend_does_not_offer_is_not_asked_for_again() -> None:
     asking = session("n2")
     assert not asking.failed(InvalidRequest("raft does not offer add_member"))
     assert asking.problem() == "n2 refused: raft does not offer add_member"
+
+
+def test_a_removal_of_unknown_fate_is_done_when_nobody_finds_the_member() -> None:
+    """Seed 310 of the scenario storm: the leader left, and its answer was lost."""
+    refusal = InvalidRequest("'n1' is no member; members are n2, n3")
+    asking = CommandSession(NODES, "n1", command.remove("n1"))
+    assert asking.failed(Indefinite("TIMEOUT", "no answer in time"))
+    assert not asking.failed(refusal)
+    response = asking.done_before()
+    assert response is not None
+    assert "is no member" in asking.words(response)
+
+    never = CommandSession(NODES, "n1", command.remove("n1"))
+    assert never.failed(Unreachable("n1")), "it was certainly not asked"
+    assert not never.failed(refusal)
+    assert never.done_before() is None

@@ -29,17 +29,31 @@ class CommandSession:
         self.node = first or nodes[0]  # to ask now
         self.attempts = 0
         self.error: OperationError | None = None  # what the last attempt ended with
+        self._unsure = False  # whether an attempt may have done it
         self._nodes = list(nodes)
 
     def failed(self, error: OperationError) -> bool:
         """Note what an attempt ended with; return whether ``node`` is to be asked next."""
         self.attempts += 1
         self.error = error
+        self._unsure = self._unsure or not error.definite
         if isinstance(error, InvalidRequest | Conflict):
             return False
         hinted = isinstance(error, NotLeader) and error.leader not in ("", self.node)
         self.node = error.leader if hinted and isinstance(error, NotLeader) else self._after()
         return True
+
+    def done_before(self) -> control_pb2.CommandResponse | None:
+        """Return the answer to a removal that is refused because an earlier attempt did it.
+
+        Nobody finds a member to remove any more. None where the refusal stands.
+        """
+        removal = self.request.WhichOneof("command") == "remove_member"
+        if not (removal and self._unsure and isinstance(self.error, InvalidRequest)):
+            return None
+        return control_pb2.CommandResponse(
+            words=f"an earlier attempt had done it ({self.error.message})"
+        )
 
     def words(self, response: control_pb2.CommandResponse) -> str:
         """Return the evidence that it was done."""

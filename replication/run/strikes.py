@@ -118,7 +118,7 @@ class Strikes:
                 )
             except OperationError as error:
                 if not session.failed(error):
-                    return None
+                    return session.done_before()
             await asyncio.sleep(command.PAUSE_NS / 1e9)
         session.failed(Indefinite("TIMEOUT", "it was not done in time"))
         return None

@@ -51,4 +51,4 @@ class Operator:
         elif self.session.failed(result):
             self.world.timeline.after(command.PAUSE_NS, self._ask)
         else:
-            self.done(None)
+            self.done(self.session.done_before())

@@ -4,8 +4,9 @@
 
 One core, CPU time, the median of a few rounds. "load" is the ratio of virtual to real time under
 load alone; "events" are actions of the timeline a second, start-up, settling and reading back
-included. "bare" is without the invariants of the family. Rates above what one leader of the
-simulated machine room can take would measure its queue, so the rate falls where a cluster is large.
+included. "bare" is without the invariants of the family. The reference is a loop of additions in
+the same process: what ten million of them take says how fast this machine is just now. "per event"
+is in additions, so it means the same on another machine.
 """
 
 import argparse
@@ -17,6 +18,8 @@ from replication.plan.plan import Plan
 from replication.protocol import Family
 from replication.simulation.execute import simulate
 from tests.support.plans import make_plan
+
+ADDITIONS = 10_000_000
 
 
 def measure(plan: Plan, family: Family, invariants: bool) -> tuple[float, float]:
@@ -36,6 +39,15 @@ def measure(plan: Plan, family: Family, invariants: bool) -> tuple[float, float]
     return (last_ns - first_ns) / 1e9 / (last_s - first_s), simulated.actions / seconds
 
 
+def reference_s() -> float:
+    """Return the CPU seconds that ADDITIONS additions take."""
+    begun = process_time()
+    total = 0
+    for number in range(ADDITIONS):
+        total += number
+    return process_time() - begun
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print one line per size and family."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -44,7 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of virtual time")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    print("nodes  family      ops/s   load    load, bare   events/s")
+    addition_s = reference_s() / ADDITIONS
+    print(f"reference: {addition_s * ADDITIONS:.2f} s for {ADDITIONS:,} additions")
+    print("nodes  family      ops/s   load    load, bare   events/s  per event")
     for nodes in options.nodes:
         plan = make_plan(
             nodes=nodes,
@@ -63,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             bare = median(without[0] for _, without in rounds)
             print(
                 f"{nodes:5}  {family.value:10}  {options.rate:5.0f}  {load:5.1f} x  "
-                f"{bare:8.1f} x  {events:10,.0f}",
+                f"{bare:8.1f} x  {events:10,.0f}  {1 / events / addition_s:9,.0f}",
                 flush=True,
             )
 

@@ -66,7 +66,7 @@ def ledger(view: View) -> ConflictLedger:
         vanished=[_vanished(view, each) for each in gone[:VANISHED_MAX]],
         vanished_count=len(gone),
         conflicts=conflicts(view, told.found),
-        pair_count=sum(len(each) for each in view.once(pairs.pairs).values()),
+        pair_count=sum(each.count for each in view.once(pairs.pairs).values()),
         pairs=pairs.told(view),
         ended=endings_found.ways,
         resolvers=dict(Counter(endings_found.resolvers).most_common()),

@@ -8,6 +8,7 @@ one is plain overwriting.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from replication.analysis.conflict_findings import ConcurrentPair, PairedWrite
 from replication.analysis.promised import keeps_siblings
@@ -17,7 +18,6 @@ from replication.analysis.siblings import (
     covered_by,
     ended,
     episodes,
-    has_seen,
 )
 from replication.analysis.view import NEVER, View
 from replication.history import Operation
@@ -25,14 +25,27 @@ from replication.history import Operation
 PAIRS_MAX = 100
 # Of one key at a time: more are compared with the newest of them only.
 STANDING_MAX = 200
+WALK_MAX = 512
 
 
-def pairs(view: View) -> dict[str, list[tuple[Operation, Operation]]]:
-    """Return every pair by key, in order of time; call through ``View.once``."""
-    found = {}
+@dataclass(slots=True)
+class PairsOfKey:
+    """How many pairs a key has, and the first of them."""
+
+    count: int = 0
+    first: list[tuple[Operation, Operation]] = field(default_factory=list)
+
+
+def pairs(view: View) -> dict[str, PairsOfKey]:
+    """Return the pairs by key, in order of time; call through ``View.once``."""
+    found: dict[str, PairsOfKey] = {}
     for key in view.by_key:
-        of_key = list(_pairs_of_key(view, key))
-        if of_key:
+        of_key = PairsOfKey()
+        for pair in _pairs_of_key(view, key):
+            of_key.count += 1
+            if of_key.count <= PAIRS_MAX:
+                of_key.first.append(pair)
+        if of_key.count:
             found[key] = of_key
     return found
 
@@ -47,11 +60,34 @@ def _pairs_of_key(view: View, key: str) -> Iterator[tuple[Operation, Operation]]
     standing: list[tuple[int, Operation]] = []  # (replaced when, write)
     for write in writes:
         standing = [each for each in standing if each[0] >= write.invoke_ns][-STANDING_MAX:]
+        if not standing:
+            standing.append((_replaced_ns(view, write), write))
+            continue
+        seen = _seen_by(view, write, min(other.invoke_ns for _, other in standing))
         for _, other in standing:
             # A client has one operation under way: two of its own never overlap.
-            if (kept or other.client != write.client) and not has_seen(view, write, other):
+            if (kept or other.client != write.client) and other.write_id not in seen:
                 yield other, write
         standing.append((_replaced_ns(view, write), write))
+
+
+def _seen_by(view: View, write: Operation, since_ns: int) -> set[str]:
+    """Return what ``write``'s context covered, directly or through others, as far as it matters.
+
+    What began before ``since_ns`` covers nothing of interest. The walk is cut after ``WALK_MAX``
+    writes; what was cut counts as not seen.
+    """
+    seen: set[str] = set()
+    waiting = list(write.based_on)
+    while waiting and len(seen) < WALK_MAX:
+        write_id = waiting.pop()
+        if write_id in seen:
+            continue
+        seen.add(write_id)
+        covered = view.writes.get(write_id)
+        if covered is not None and covered.invoke_ns > since_ns:
+            waiting += covered.based_on
+    return seen
 
 
 def _replaced_ns(view: View, write: Operation) -> int:
@@ -68,7 +104,7 @@ def told(view: View) -> list[ConcurrentPair]:
     for episode in view.once(episodes).found:
         for write_id in episode.versions:
             episode_of.setdefault(write_id, episode)
-    every = [pair for of_key in view.once(pairs).values() for pair in of_key]
+    every = [pair for of_key in view.once(pairs).values() for pair in of_key.first]
     every.sort(key=lambda pair: (pair[1].invoke_ns, pair[1].index, pair[0].index))
     return [_told(view, episode_of, *each) for each in every[:PAIRS_MAX]]
 

@@ -12,7 +12,7 @@ were the same node, and whether the operation was passed on to them. The clients
 of t, so they are drawn too: an acknowledgement travels while the copies do.
 """
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -262,4 +262,5 @@ def _versions_behind(view: View) -> Iterator[int]:
         before = bisect_left(ends, read.invoke_ns)
         newest = max((_ended_ns(view, each.write_id) for each in read.seen), default=-inf)
         if before:
-            yield sum(1 for begun in begins[:before] if begun > newest)
+            # What had ended by then began before then too: only later ones can be newer.
+            yield sum(1 for begun in begins[bisect_right(ends, newest) : before] if begun > newest)

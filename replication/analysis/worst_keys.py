@@ -30,7 +30,7 @@ def conflicting_keys(
         return found.setdefault(key, ConflictingKey(key))
 
     for key, of_key in view.once(pairs).items():
-        of(key).pairs = len(of_key)
+        of(key).pairs = of_key.count
     for episode in view.once(episodes).found:
         if episode.dropped_by is None:
             each = of(episode.key)
@@ -157,9 +157,9 @@ def _moment(view: View, key: str, vanished: list[Operation]) -> tuple[int, str]:
     if told:
         largest = max(told, key=lambda each: each.largest)
         return _begin_ns(view, largest.versions), "here it came to hold the most siblings"
-    first = view.once(pairs).get(key)
-    if first:
-        return first[0][0].invoke_ns, "here it was written twice at once"
+    paired = view.once(pairs).get(key)
+    if paired is not None:
+        return paired.first[0][0].invoke_ns, "here it was written twice at once"
     return view.by_key[key][0].invoke_ns, "its replicas differed at the end"
 
 

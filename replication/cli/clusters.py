@@ -57,7 +57,8 @@ def up_command(
 ) -> None:
     """Start a cluster of BACKEND on this machine and leave it running.
 
-    BACKEND is raft, dynamo, or module:attribute. The data stay in runs/up/NAME for the next time.
+    BACKEND is raft, primary_backup, raftos, dynamo, or module:attribute. The data stay in
+    runs/up/NAME for the next time.
 
     \b
     $ replication up dynamo --set w=1 --set r=1
@@ -125,8 +126,9 @@ def status_command(name: str | None, runs: Path, output: str) -> None:
     \b
     $ replication status
     raft (runs/up/raft)
-    node  role      term  leader  commit  applied  keys  pid
-    n1    follower     1  n3           7        7     3  4711
+    node  role      term  leader  commit  applied  behind  keys  pid
+    n1    follower     1  n3           7        7             3  4711
+    n3    leader       1  n3           7        7  n2 4       3  4715
     ...
     """
     state = find_cluster(runs, name)
@@ -183,6 +185,16 @@ def _alive(status: "NodeStatus") -> str:
     return f"{sum(peer.alive for peer in status.peers)} of {len(status.peers)} peers"
 
 
+def _behind(status: "NodeStatus") -> str:
+    """Return which followers of a leader lack entries that it has, and how many."""
+    from replication.v1 import event_pb2
+
+    if status.role != event_pb2.ROLE_LEADER:
+        return ""
+    lags = [(peer.node, status.last_index - peer.match_index) for peer in status.peers]
+    return ", ".join(f"{node} {lag}" for node, lag in lags if lag > 0) or "nobody"
+
+
 _COLUMNS: "dict[Family, dict[str, Callable[[NodeStatus], object]]]" = {
     Family.LEADER: {
         "role": _role,
@@ -190,6 +202,7 @@ _COLUMNS: "dict[Family, dict[str, Callable[[NodeStatus], object]]]" = {
         "leader": lambda status: status.leader or "unknown",
         "commit": lambda status: status.commit_index,
         "applied": lambda status: status.applied_index,
+        "behind": _behind,
         "keys": lambda status: status.keys,
     },
     Family.LEADERLESS: {

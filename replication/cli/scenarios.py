@@ -52,8 +52,13 @@ def show_command(scenario: str, overrides: tuple[str, ...]) -> None:
     from replication.api import load_scenario
     from replication.plan import describe
 
-    for line in describe(load_scenario(scenario, overrides).plan):
+    found = load_scenario(scenario, overrides)
+    for line in describe(found.plan):
         click.echo(line)
+    if found.variants:
+        click.echo("Variants, each run by itself:")
+        for variant in found.variants:
+            click.echo(f"  {scenario}:{variant}")
 
 
 @click.command("validate")

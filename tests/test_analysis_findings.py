@@ -26,7 +26,7 @@ from replication.history import History, read_history, write_history
 from replication.plan.model import Expectation
 from replication.protocol import Family
 from tests.support.histories import MS, Script, valid_leaderless, valid_register
-from tests.support.planted_histories import lost_write, phantom_read, vanished_write
+from tests.support.planted_histories import backward_read, lost_write, vanished_write
 
 LEADER, LEADERLESS = Family.LEADER, Family.LEADERLESS
 
@@ -68,7 +68,7 @@ def test_what_nobody_promised_fails_no_run() -> None:
 
 def test_a_broken_promise_fails_a_run_unless_it_was_expected() -> None:
     sides = valid_sides()
-    sides["leader"], _ = phantom_read(sides["leader"])
+    sides["leader"], _ = backward_read(sides["leader"])
     assert run(sides).verdict is Verdict.VIOLATED
     expected = expects(LEADER, "linearizability", "violated")
     assert run(sides, expected).verdict is Verdict.VALID

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from replication.analysis import convergence
+from replication.analysis.atomicity import KEYS_MAX, key_atomicity
 from replication.analysis.availability import availability
 from replication.analysis.conflicts import ledger
 from replication.analysis.expect import judge, overall
 from replication.analysis.explain import explain
 from replication.analysis.failover import failovers
-from replication.analysis.findings import Finding, RunFindings, SideFindings, combine
+from replication.analysis.findings import Finding, RunFindings, SideFindings, Staleness, combine
 from replication.analysis.ladder import ladder
 from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
 from replication.analysis.leases import leases
@@ -49,6 +50,8 @@ def analyse(history: History, clock: Clock | None = None) -> SideFindings:
     view = View(history)
     findings = {}
     for check in CHECKS:
+        if not check.applies(view):
+            continue
         begun = clock() if clock is not None else 0.0
         findings[check.name] = check.judge(view)
         for witness in findings[check.name].witnesses:
@@ -88,7 +91,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         faults=list(history.faults),
         roles=role_periods(view),
         latency_points=points,
-        staleness=staleness(view),
+        staleness=_staleness(view),
         ladder=ladder(findings),
         pbs=pbs(view),
         throughput_per_s=throughput_per_s(view),
@@ -106,6 +109,16 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         problems=[*history.problems, *view.problems[:5]],
         settings=dict(history.settings),
     )
+
+
+def _staleness(view: View) -> Staleness:
+    found = staleness(view)
+    keys = key_atomicity(view)
+    found.inconsistent_keys = len(keys)
+    found.keys = keys[:KEYS_MAX]
+    found.k_at_least = max((each.k_at_least for each in keys), default=1)
+    found.max_delta_ms = _ms(max((each.delta_ns or 0 for each in keys), default=0) or None)
+    return found
 
 
 def _per_acknowledged(view: View) -> Callable[[float], float | None]:

@@ -7,6 +7,8 @@ from replication.analysis.roles import window_end_ns
 from replication.analysis.view import OK, View, columns
 from replication.history import FaultRecord, OperationKind, Outcome
 
+_RULE_OF_THREE = 3
+
 
 def coverage(view: View, *, reads: bool, judged: int | None = None) -> Coverage:
     """Return the operations behind a check that judges all writes, and reads if it says so.
@@ -14,7 +16,11 @@ def coverage(view: View, *, reads: bool, judged: int | None = None) -> Coverage:
     Judged are acknowledged operations and writes with an unknown outcome. Failed ones are counted
     in ``by_outcome`` and judge nothing: they did not happen.
     """
-    found = Coverage(keys=len(view.by_key), by_fault=dict(view.once(acknowledged_by_fault)))
+    found = Coverage(
+        keys=len(view.by_key),
+        by_fault=dict(view.once(acknowledged_by_fault)),
+        by_side=dict(view.once(acknowledged_by_side)),
+    )
     for outcome in Outcome:
         found.by_outcome[outcome] = sum(
             view.tally[kind, outcome] for kind in OperationKind if reads or kind.is_write
@@ -44,6 +50,26 @@ def acknowledged_by_fault(view: View) -> dict[int, int]:
             inside &= loaded.complete <= _judged_until_ns(view, fault)
             count = int(np.count_nonzero(inside))
         found[fault.number] = count
+    return found
+
+
+def acknowledged_by_side(view: View) -> dict[str, int]:
+    """Return for each side of each partition what its clients got acknowledged while it lasted."""
+    loaded = view.once(columns)
+    found: dict[str, int] = {}
+    for fault in view.history.faults:
+        if fault.injected_ns is None:
+            continue
+        for side in fault.sides:
+            clients = [n for n, name in enumerate(loaded.clients) if name in side]
+            nodes = [name for name in side if name in view.history.nodes]
+            if not clients or not nodes:
+                continue
+            inside = (loaded.outcome == OK) & (loaded.invoke >= fault.injected_ns)
+            inside &= loaded.complete <= _judged_until_ns(view, fault)
+            inside &= np.isin(loaded.client, clients)
+            name = f"fault {fault.number}, beside {', '.join(nodes)}"
+            found[name] = int(np.count_nonzero(inside))
     return found
 
 
@@ -82,4 +108,18 @@ def conclude(view: View, finding: Finding) -> Finding:
     finding.coverage.notes += notes
     if notes and finding.verdict is Verdict.VALID:
         finding.verdict = Verdict.UNKNOWN
+    if finding.verdict is Verdict.VALID:
+        finding.coverage.smallest = _smallest(finding.coverage.judged)
     return finding
+
+
+def _smallest(judged: int) -> str:
+    """Return what a pass could hardly have missed.
+
+    If one in m goes wrong, n in a row go right with a chance of (1 - 1/m)^n, which is below 5 % for
+    n of three times m (the rule of three, Hanley and Lippman-Hand 1983).
+    """
+    if judged < _RULE_OF_THREE:
+        return ""
+    one_in = judged // _RULE_OF_THREE
+    return f"had one in {one_in:,} gone wrong, it would have shown with a chance of 95 %"

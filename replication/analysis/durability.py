@@ -18,6 +18,10 @@ that nobody read may take effect whenever it likes, and acquits.
 **A failed write became visible.** An error of a definite class says that the write never takes
 effect (``replication/errors.py``). If anybody reads it, or an owner holds it, the store lied.
 
+**A delete came undone**: a version that an acknowledged delete had covered is live at the end.
+**A value came from nowhere**: a version that no client wrote. **A retry took effect twice**: a
+write stands beside itself; that is counted, since only some stores promise that it does not.
+
 Without a look at the end (an interrupted run) nothing is known to have survived: UNKNOWN.
 """
 
@@ -27,7 +31,8 @@ from dataclasses import dataclass, field
 from replication.analysis import words
 from replication.analysis.coverage import conclude, coverage
 from replication.analysis.findings import Finding, Verdict, Witness
-from replication.analysis.promised import promises_durability
+from replication.analysis.lineage import lineage
+from replication.analysis.promised import keeps_siblings, promises_durability
 from replication.analysis.registers import failed_write_witness
 from replication.analysis.view import View
 from replication.analysis.words import plural
@@ -48,6 +53,9 @@ class _Fate:
     acknowledged: int = 0
     unknown: int = 0
     took_effect: int = 0  # of the unknown ones
+    resurrected: list[tuple[Operation, Operation]] = field(default_factory=list)  # delete, version
+    nowhere: list[tuple[str, str, list[str]]] = field(default_factory=list)  # key, id, holders
+    duplicated: set[str] = field(default_factory=set)  # writes that stand beside themselves
 
 
 def check(view: View) -> Finding:
@@ -56,8 +64,12 @@ def check(view: View) -> Finding:
     found = coverage(view, reads=False)
     if not fate.acknowledged:
         found.notes.append("no write was acknowledged: nothing can have been lost")
-    shown = [*_lost_witnesses(view, fate), *_visible_witnesses(view, fate)]
-    violations = len(fate.lost) + len(fate.visible)
+    shown = [
+        *_lost_witnesses(view, fate),
+        *_visible_witnesses(view, fate),
+        *_returned_witnesses(view, fate),
+    ]
+    violations = len(fate.lost) + len(fate.visible) + len(fate.resurrected) + len(fate.nowhere)
     if violations:
         verdict = Verdict.VIOLATED
     elif not fate.acknowledged or fate.keys_not_looked_at or view.history.interrupted:
@@ -84,6 +96,10 @@ def check(view: View) -> Finding:
             "failed_visible": len(fate.visible),
             "unknown": fate.unknown,
             "unknown_took_effect": fate.took_effect,
+            "resurrected": len(fate.resurrected)
+            + sum(write.kind is OperationKind.DELETE for write, _ in fate.lost),
+            "from_nowhere": len(fate.nowhere),
+            "duplicated": len(fate.duplicated),
         },
     )
     return conclude(view, finding)
@@ -114,6 +130,7 @@ def _fate(view: View) -> _Fate:
                 fate.took_effect += noticed
             elif each.outcome is Outcome.FAIL and noticed:
                 fate.visible.append(each)
+        _note_strangers(view, fate, key, operations)
         if finals is None:
             if acknowledged:
                 fate.keys_not_looked_at.append(key)
@@ -125,7 +142,50 @@ def _fate(view: View) -> _Fate:
                 for each in acknowledged
                 if each.invoke_ns > settled_ns and each.write_id not in kept
             ]
+        if view.once(keeps_siblings) and not view.history.single_register:
+            _note_resurrected(view, fate, acknowledged, finals)
     return fate
+
+
+def _note_strangers(view: View, fate: _Fate, key: str, operations: list[Operation]) -> None:
+    """Note versions of writes that no client sent, and writes that stand beside themselves.
+
+    A retried write that took effect twice gets two dots where siblings are kept.
+    """
+    held = [(each.node, each.versions) for each in view.held.get(key, ())]
+    read = [(each.client, each.seen) for each in operations if each.seen]
+    strangers: dict[str, list[str]] = {}
+    for who, versions in (*read, *held):
+        ids = [version.write_id for version in versions]
+        if len(set(ids)) < len(ids):
+            fate.duplicated.update(each for each in ids if ids.count(each) > 1)
+        for each in ids:
+            source = view.writes.get(each)
+            if source is None or source.key != key:
+                strangers.setdefault(each, []).append(who)
+    fate.nowhere += [
+        (key, write_id, list(dict.fromkeys(who))) for write_id, who in strangers.items()
+    ]
+
+
+def _note_resurrected(
+    view: View, fate: _Fate, acknowledged: list[Operation], finals: list[SeenVersion]
+) -> None:
+    """Note live versions that an acknowledged delete had covered, where siblings are kept.
+
+    Elsewhere a delete that did not last is lost like any write.
+    """
+    judges = view.once(lineage)
+    lost = {write.index for write, _ in fate.lost}
+    for delete in acknowledged:
+        if delete.kind is not OperationKind.DELETE or delete.index in lost:
+            continue
+        for version in finals:
+            source = view.writes.get(version.write_id)
+            if source is None or version.tombstone or source.outcome is Outcome.FAIL:
+                continue
+            if judges.may_replace(delete, source):
+                fate.resurrected.append((delete, source))
 
 
 def _settled_ns(view: View, finals: list[SeenVersion], writes: list[Operation]) -> int | None:
@@ -155,6 +215,13 @@ def _summary(fate: _Fate) -> str:
         f"{plural(len(fate.visible), 'failed write')} became visible",
         f"{fate.took_effect:,} of {plural(fate.unknown, 'unknown write')} seen to take effect",
     ]
+    for amount, what, many in (
+        (len(fate.resurrected), "deleted version came back", "deleted versions came back"),
+        (len(fate.nowhere), "version came from nowhere", "versions came from nowhere"),
+        (len(fate.duplicated), "write stood beside itself", "writes stood beside themselves"),
+    ):
+        if amount:
+            parts.append(plural(amount, what, many))
     return ", ".join(parts)
 
 
@@ -217,6 +284,30 @@ def _visible_witnesses(view: View, fate: _Fate) -> Iterator[Witness]:
                 break
         else:
             yield _held_witness(view, write)
+
+
+def _returned_witnesses(view: View, fate: _Fate) -> Iterator[Witness]:
+    for delete, version in fate.resurrected[:WITNESSES_MAX]:
+        at_ns = delete.complete_ns or delete.invoke_ns
+        yield Witness(
+            f"{words.write(view, version.write_id or '')} of {version.key} can be read at the end, "
+            f"although {delete.client}'s delete {delete.write_id}, which had read it, was "
+            f"acknowledged{words.served(delete)} at {words.moment(view, at_ns)}.",
+            version.key,
+            [version.index, delete.index],
+            at_ns,
+        )
+    for key, write_id, holders in fate.nowhere[:WITNESSES_MAX]:
+        reads = [
+            each.index
+            for each in view.by_key[key]
+            if any(version.write_id == write_id for version in each.seen)
+        ]
+        yield Witness(
+            f"No client ever wrote {write_id} to {key}, but {words.listed(holders)} had it.",
+            key,
+            reads[:1],
+        )
 
 
 def _held_witness(view: View, write: Operation) -> Witness:

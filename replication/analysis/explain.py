@@ -184,21 +184,23 @@ def _did(each: Operation) -> str:
 
 
 def _points(view: View, shown: Sequence[Operation], end_ns: int) -> dict[int, int]:
-    """Return when each operation up to the violation may have taken effect, but for the last.
+    """Return when each operation up to the violation may have taken effect, but for the last read.
 
-    Without the operation that came too late, or that saw the past, the rest often fits one order;
-    where it does, the order shows what that operation would have had to see.
+    Without the read that came too late, or that saw the past, the rest often fits one order; where
+    it does, the order shows what that read would have had to see.
     """
     last = max(shown, key=lambda each: (each.complete_ns or each.invoke_ns, each.index))
     found = view.once(registers).operations.get(last.key, [])
     ordered = sorted(
-        (
-            each
-            for each in found
-            if each is not last and each.invoke_ns <= end_ns and each.outcome is not Outcome.FAIL
-        ),
+        (each for each in found if each.invoke_ns <= end_ns and each.outcome is not Outcome.FAIL),
         key=lambda each: (each.invoke_ns, each.index),
     )
+    there = {each.write_id for each in ordered if each.kind.is_write} | {None}
+    ordered = [
+        each
+        for each in ordered
+        if each.kind.is_write or (each is not last and version_read(each) in there)
+    ]
     if not ordered or len(ordered) > _ORDERED_MAX:
         return {}
     written = {each.write_id for each in ordered if each.kind is not OperationKind.GET}

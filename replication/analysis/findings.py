@@ -12,7 +12,7 @@ from typing import Any
 
 from replication.analysis.conflict_findings import ConflictLedger
 from replication.analysis.pictures import FailoverPicture, WitnessPicture
-from replication.analysis.staleness_findings import Pbs
+from replication.analysis.staleness_findings import KeyAtomicity, Pbs
 from replication.history import DriverReport, FaultRecord
 
 
@@ -50,6 +50,8 @@ class Coverage:
     by_kind: dict[str, int] = field(default_factory=dict)
     keys: int = 0
     by_fault: dict[int, int] = field(default_factory=dict)  # fault number -> acknowledged in window
+    by_side: dict[str, int] = field(default_factory=dict)  # the same, of the clients of each side
+    smallest: str = ""  # the smallest violation that a pass could not have missed
     notes: list[str] = field(default_factory=list)  # why it is inconclusive, if it is
 
 
@@ -216,6 +218,10 @@ class Staleness:
     max_age_ms: float | None = None
     oldest_read: int | None = None  # the operation that returned the oldest version
     worst: list[StaleRead] = field(default_factory=list)  # the oldest ten
+    inconsistent_keys: int = 0  # that were not like one copy; siblings and compare-and-set apart
+    max_delta_ms: float | None = None  # the greatest D of Delta-atomicity that any key needs
+    k_at_least: int = 1  # no smaller k of k-atomicity fits every key
+    keys: list[KeyAtomicity] = field(default_factory=list)  # the worst ten
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from replication.analysis import (
     conflicts,
     convergence,
     durability,
+    elements,
     freshness,
     linearizability,
     sequential,
@@ -27,6 +28,7 @@ class Check:
     finds: str  # what a VIOLATED shows
     source: str
     judge: Callable[[View], Finding]
+    applies: Callable[[View], bool] = lambda _: True  # whether the workload has what it judges
 
     def run(self, history: History) -> Finding:
         """Return the finding of this check alone."""
@@ -109,5 +111,22 @@ CHECKS: tuple[Check, ...] = (
         "keys whose owners still hold different versions when the run stops watching",
         "Terry et al. 1995 (Bayou): eventual consistency; Raft §5.3",
         convergence.check,
+    ),
+    Check(
+        elements.NAME,
+        elements.TITLE,
+        "elements of sets and lists that were acknowledged and are gone, stand there twice, come "
+        "from nowhere, or change places",
+        "Jepsen's checker set-full (jepsen.checker)",
+        elements.check,
+        elements.applies,
+    ),
+    Check(
+        elements.COUNTER_NAME,
+        elements.COUNTER_TITLE,
+        "counters that show less than was acknowledged, or more than was begun",
+        "Jepsen's checker counter (jepsen.checker)",
+        elements.check_counter,
+        elements.counts,
     ),
 )

@@ -41,7 +41,7 @@ def stale_reads(view: View) -> list[tuple[Operation, int]]:
             continue
         invoked, ended = _acknowledged_writes(operations)
         for read in reads:
-            newer = bisect_right(invoked, _newest_seen_ns(view, read))
+            newer = bisect_right(invoked, newest_seen_ns(view, read))
             if newer < len(ended) and ended[newer] < read.invoke_ns:
                 found.append((read, read.invoke_ns - ended[newer]))
     return sorted(found, key=lambda each: (-each[1], each[0].index))
@@ -75,7 +75,7 @@ def _acknowledged_writes(operations: list[Operation]) -> tuple[list[int], list[i
     return [begun for begun, _ in writes], ended
 
 
-def _newest_seen_ns(view: View, read: Operation) -> int:
+def newest_seen_ns(view: View, read: Operation) -> int:
     """Return when the last of the versions returned had taken effect; -1: the key was missing."""
     newest_ns = -1
     for version in read.seen:

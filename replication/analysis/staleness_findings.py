@@ -23,6 +23,15 @@ class VisibilityBin:
 
 
 @dataclass(slots=True)
+class KeyAtomicity:
+    """How far one key was from one copy (``analysis.atomicity``)."""
+
+    key: str
+    delta_ns: int | None  # least D for which it is D-atomic, to a microsecond; None: no D is
+    k_at_least: int  # it is k-atomic for no smaller k
+
+
+@dataclass(slots=True)
 class Pbs:
     """Probabilistically bounded staleness, predicted and measured (``analysis.t_visibility``)."""
 

@@ -196,4 +196,10 @@ def _coverage(coverage: Coverage) -> list[str]:
         f"{formats.count(amount)} acknowledged while fault {fault} lasted"
         for fault, amount in coverage.by_fault.items()
     )
+    found.extend(
+        f"{formats.count(amount)} of clients under {formats.sentence(side)}"
+        for side, amount in coverage.by_side.items()
+    )
+    if coverage.smallest:
+        found.append(coverage.smallest)
     return found

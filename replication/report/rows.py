@@ -348,6 +348,17 @@ def _staleness_rows(sides: Sides) -> Iterable[Row]:
     ):
         measure = attrgetter(f"staleness.{field}")
         yield _measured(label, sides, measure, formats.duration_ms, _LONGER, headline=False)
+    delta = attrgetter("staleness.max_delta_ms")
+    yield _measured(
+        "Delta that the worst key needs", sides, delta, formats.duration_ms, headline=False
+    )
+    yield Row(
+        label="k of the worst key, at least",
+        cells={
+            name: Cell(formats.count(side.staleness.k_at_least)) for name, side in sides.items()
+        },
+        headline=False,
+    )
 
 
 def _convergence_rows(sides: Sides) -> Iterable[Row]:

@@ -7,7 +7,7 @@ defect lies on a key of its own, after everything else, so that nothing else bec
 from copy import deepcopy
 
 from replication.history import History, Operation, Phase, ReplicaContents, SeenVersion
-from tests.support.histories import FAIL, GET, LOAD_START_NS, MS, NODES, OK, PUT, at, seen
+from tests.support.histories import DELETE, FAIL, GET, LOAD_START_NS, MS, NODES, OK, PUT, at, seen
 
 
 def stale_read(history: History) -> tuple[History, set[int]]:
@@ -102,6 +102,28 @@ def differing_replica(history: History) -> tuple[History, set[int]]:
     planted.contents[0].versions = []
     planted.samples[-1].differing = [key]
     return planted, set()
+
+
+def undone_delete(history: History) -> tuple[History, set[int]]:
+    """Add a write, a delete that had read it, another write; at the end the first is back."""
+    planted, start = _after_load(history)
+    write = _planted_write(planted, "w", start, start + 1)
+    delete = _planted_write(planted, "w", start + 2, start + 3)
+    delete.kind, delete.value, delete.based_on = DELETE, None, [write.write_id or ""]
+    late = _planted_write(planted, "w", start + 2, start + 3)
+    late.based_on = [delete.write_id or ""]
+    sealed = _sealed(planted, "w", write)
+    for versions in (sealed.operations[-1].seen, *(each.versions for each in sealed.contents[-3:])):
+        versions += seen(late.write_id or "")
+    return sealed, {write.index, delete.index}
+
+
+def stranger_held(history: History) -> tuple[History, set[int]]:
+    """Let an owner hold, and a read return, what no client wrote."""
+    planted, start = _after_load(history)
+    read = _planted_read(planted, start, start + 1, None)
+    read.seen = [SeenVersion("ghost:1", value="boo")]
+    return _sealed(planted, "w", None), {read.index}
 
 
 def own_write_unread(history: History) -> tuple[History, set[int]]:
@@ -269,7 +291,7 @@ REGISTER_DEFECTS = {
     "monotonic-reads": (read_forgotten,),
     "monotonic-writes": (earlier_write_unseen,),
     "writes-follow-reads": (cause_unseen,),
-    "durability": (lost_write, erased_key, failed_write_read),
+    "durability": (lost_write, erased_key, failed_write_read, stranger_held),
     "conflicts": (sibling_read,),
     "convergence": (differing_replica,),
 }
@@ -279,7 +301,7 @@ LEADERLESS_DEFECTS = {
     "monotonic-reads": (read_forgotten,),
     "monotonic-writes": (earlier_write_unseen,),
     "writes-follow-reads": (cause_unseen,),
-    "durability": (lost_write, erased_key, failed_write_read),
+    "durability": (lost_write, erased_key, failed_write_read, undone_delete, stranger_held),
     "conflicts": (vanished_write,),
     "convergence": (differing_replica,),
 }

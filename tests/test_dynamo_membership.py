@@ -208,6 +208,17 @@ def test_one_change_at_a_time() -> None:
     assert "under way" in refused.message
 
 
+def test_change_that_is_asked_for_again_is_answered_like_the_first() -> None:
+    cluster = filled()
+    first = cluster.send("n1", add("n5"), timeout_ns=20 * SECOND)
+    cluster.deliver(only=lambda one, other: "n5" not in (one, other))
+    again = cluster.send("n2", add("n5"), timeout_ns=20 * SECOND)
+    assert again not in cluster.replies
+    cluster.run(2 * SECOND)
+    assert cluster.replies[first].words == cluster.replies[again].words == "n5 has joined"  # type: ignore[union-attr]
+    assert done(cluster, "n3", add("n5")) == "n5 has joined"
+
+
 def test_two_proposals_make_one_ring_of_each_epoch() -> None:
     cluster = filled()
     first = cluster.send("n1", add("n5"), timeout_ns=20 * SECOND)
@@ -285,7 +296,7 @@ def test_compare_and_set_moves_with_its_key() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (add("n2"), "n2 is a member already"),
+        (replace_by("n1", "n2"), "n2 is a member already, it cannot replace n1"),
         (remove("n9"), "n9 is no member"),
     ],
 )

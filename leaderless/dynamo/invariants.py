@@ -43,6 +43,7 @@ class DynamoInvariants:
         self._purges = settings.purge is not Purge.NEVER
         self._writes: dict[tuple[str, Dot], WriteName] = {}  # who got which dot of which key
         self._contexts: dict[WriteName, VersionVector] = {}  # of writes that were submitted
+        self._conditional: set[WriteName] = set()  # compare-and-sets that were submitted
         self._superseded: dict[str, VersionVector] = {}  # by key: what some writer had read
         self._held: dict[NodeId, dict[Place, Siblings]] = {node: {} for node in nodes}
         self._durable: dict[NodeId, dict[Place, Siblings]] = {node: {} for node in nodes}
@@ -65,6 +66,8 @@ class DynamoInvariants:
             except InvalidRequest:
                 return
             self._contexts[body.write_id.client_id, body.write_id.sequence] = context
+        elif isinstance(body, storage_pb2.CompareAndSetRequest):
+            self._conditional.add((body.write_id.client_id, body.write_id.sequence))
 
     def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Changes | None:
         """Check every key that the step wrote; return them, to be promised once released."""
@@ -146,7 +149,7 @@ class DynamoInvariants:
     def _changed(self, node: NodeId, key: str, before: Siblings, after: Siblings) -> None:
         for dot, version in after.versions.items():
             if dot not in before.versions:
-                self._named(node, key, dot, version.write_id)
+                self._named(node, key, dot, version.write_id, after)
         self._grows(node, key, before, after, "forgot")
         if not self._keeps_siblings:
             return
@@ -157,12 +160,17 @@ class DynamoInvariants:
                 f"{_dot(dot)} of {key} (write {_write(version.write_id)}), which no writer had read"
             )
 
-    def _named(self, node: NodeId, key: str, dot: Dot, write_id: storage_pb2.WriteId) -> None:
+    def _named(
+        self, node: NodeId, key: str, dot: Dot, write_id: storage_pb2.WriteId, after: Siblings
+    ) -> None:
         name = (write_id.client_id, write_id.sequence)
         first = self._writes.get((key, dot))
         if first is None:
             # Not registered before it is released: a dot that dies with its node was never given.
             context = self._contexts.get(name, NOTHING)
+            if name in self._conditional:
+                # Its proposer read for it: the proposal carries what that was.
+                context = after.vector
             self._superseded[key] = self._superseded.get(key, NOTHING).join(context)
         else:
             assert first == name, (

@@ -112,10 +112,21 @@ class Rings:
         state = self.state
         members = members_of(state)
         joint = self._node.settings.ring_changes is RingChanges.JOINT
+        words = " and ".join(
+            [f"{joining} has joined"] * (joining is not None)
+            + [f"{leaving} has left"] * (leaving is not None)
+        )
+        to_be = {*(state.next_owners or state.owners)}
+        if joining in to_be and leaving not in to_be and self._decree is None:
+            # Asked again: it is done already, or is being done.
+            epoch = state.epoch + bool(state.next_owners)
+            self._commands.append(_Command(request_id, deadline_ns, epoch, words))
+            self._answer_commands(now, state.epoch)
+            return
         if state.next_owners or self._decree is not None:
             raise Overloaded(f"another change of the ring is under way at epoch {state.epoch}")
         if joining is not None and joining in members:
-            raise InvalidRequest(f"{joining} is a member already")
+            raise InvalidRequest(f"{joining} is a member already, it cannot replace {leaving}")
         if leaving is not None and leaving not in members:
             raise InvalidRequest(f"{leaving} is no member; members are {', '.join(members)}")
         count = len(members) + (joining is not None) - (leaving is not None)
@@ -130,10 +141,6 @@ class Rings:
             wanted = dynamo_pb2.RingState(epoch=epoch, owners=state.owners, next_owners=owners)
         else:
             wanted = dynamo_pb2.RingState(epoch=epoch, owners=owners, sources=state.owners)
-        words = " and ".join(
-            [f"{joining} has joined"] * (joining is not None)
-            + [f"{leaving} has left"] * (leaving is not None)
-        )
         command = _Command(request_id, deadline_ns, epoch + joint, words)
         self._commands.append(command)
         self._decree = _Decree(wanted)

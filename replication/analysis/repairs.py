@@ -35,6 +35,12 @@ _COUNTERS = (
     "merkle_keys_synced",
     "merkle_bytes_sent",
     "merkle_bytes_differing",
+    "false_suspicions",
+    "stale_rings_refused",
+    "transfer_keys",
+    "transfer_bytes",
+    "ballots_lost",
+    "proposals_recovered",
 )
 
 
@@ -48,6 +54,8 @@ def repairs(view: View) -> dict[str, int]:
         values = [counts[name] for counts in view.history.counters.values() if name in counts]
         if values:
             found[name] = sum(values)
+    if "false_suspicions" in found:
+        found["taken_for_dead"] = sum(each.name == "peer_suspected" for each in view.history.events)
     healed = sum(_healed(view.history.events))
     if healed or "read_repairs_sent" in found:
         found["versions_healed"] = healed

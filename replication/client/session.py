@@ -5,8 +5,10 @@ the next step: an :class:`Attempt` at some node, a :class:`Wait`, or :class:`Fin
 performs it (the load driver, the simulation) keeps one step outstanding at a time.
 
 **What is tried again.** Reads, and operations that were refused with a definite error. A write
-whose fate is not known is never sent again: it ends as ``unknown``, and its write id may show up in
-a later read. That is what keeps a history judgeable: no write takes effect twice.
+whose fate is not known is not sent again: it ends as ``unknown``, and its write id may show up in a
+later read. A client with ``retries`` sends it again, that many times, to a cluster of the leader
+family, with the same write id: whether it then takes effect once is what the cluster promises
+(Raft: ``sessions``). After the first such attempt a refusal says nothing about the write any more.
 
 **Where.** A leader's clients ask the leader they know of, follow hints of a term that is not older
 than what they know, and otherwise take the nodes in turn. Within one *round* no node is asked
@@ -129,6 +131,7 @@ class Session:
         self._round: list[NodeId] = []  # asked since the last pause
         self._pauses = 0
         self._silences = 0
+        self._unsure_attempts = 0  # of this write, whose fate is not known
         self._error: OperationError | None = None
 
     @property
@@ -181,7 +184,7 @@ class Session:
         self._local = operation.consistency == "local"
         self._deadline_ns = operation.intended_ns + self._timeout_ns
         self._round = []
-        self._pauses = self._silences = 0
+        self._pauses = self._silences = self._unsure_attempts = 0
         self._error = problem
         if self._deadline_ns - now_ns < MILLISECOND_NS:
             self._error = Expired()
@@ -227,7 +230,8 @@ class Session:
         read, is ``fail``. ``complete_ns`` stays None.
         """
         operation, self._operation = self._operation, None
-        if operation is not None and (self._node is None or not operation.kind.is_write):
+        open_write = self._node is not None or self._unsure_attempts
+        if operation is not None and not (open_write and operation.kind.is_write):
             operation.outcome = Outcome.FAIL
         if operation is not None and self._error is not None:
             operation.error, operation.message = self._error.reason, self._error.message
@@ -286,7 +290,7 @@ class Session:
         assert self._operation is not None, "an operation is in progress"
         assert self._request is not None, "it has a request"
         left_ns = self._deadline_ns - now_ns
-        if not self._operation.kind.is_write:
+        if self._retries > 0 or not self._operation.kind.is_write:
             share_ns = (self._timeout_ns // READ_TIMEOUT_SHARE) << self._silences
             left_ns = min(left_ns, max(share_ns, READ_TIMEOUT_NS_MIN))
         self._operation.attempts += 1
@@ -346,15 +350,23 @@ class Session:
         if self._leader == node:
             self._leader = None
         if self._operation.kind.is_write:
-            return self._give_up(now_ns)
+            if not self._retries:
+                return self._give_up(now_ns)
+            self._unsure_attempts += 1
         return self._ask_next(now_ns)
+
+    @property
+    def _retries(self) -> int:
+        """How often a write whose fate is not known may still be sent again."""
+        allowed = self.client.retries if self._family is Family.LEADER else 0
+        return allowed - self._unsure_attempts
 
     def _give_up(self, now_ns: int) -> Finished:
         operation, error = self._operation, self._error
         assert operation is not None, "an operation is in progress"
         assert error is not None, "there is a reason to give up"
         self._operation = None
-        sure = error.definite or not operation.kind.is_write
+        sure = not operation.kind.is_write or (error.definite and not self._unsure_attempts)
         operation.outcome = Outcome.FAIL if sure else Outcome.UNKNOWN
         operation.complete_ns = now_ns
         operation.node = self._last if operation.attempts else None

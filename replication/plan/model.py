@@ -31,6 +31,7 @@ class PlannedClient:
     home: NodeId
     route: Route
     think_ns: int = 0  # closed loop: pause between the end of one operation and the next
+    retries: int = 0  # leader family: of a write whose fate is not known, with the same write id
 
 
 class Update(StrEnum):

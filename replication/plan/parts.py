@@ -96,7 +96,7 @@ def clients(document: Document) -> tuple[PlannedClient, ...]:
     think_ns = (arrival.think or 0) if arrival is not None else 0
     names = clients_of(document)
     return tuple(
-        PlannedClient(name, home, workload.route, think_ns)
+        PlannedClient(name, home, workload.route, think_ns, workload.retries)
         for name, home in zip(names, islice(cycle(homes), len(names)), strict=True)
     )
 

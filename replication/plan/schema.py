@@ -213,6 +213,12 @@ class WorkloadSection(Section):
     context: bool = Field(
         default=True, description="writes carry the context of the client's last read"
     )
+    retries: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="leader: how often a write of unknown fate is sent again, same write id",
+    )
     update: UpdateTable = UpdateTable()
     consistency: LevelsTable = LevelsTable()
     replicas: dict[str, int] = Field(

@@ -79,12 +79,12 @@ async def _perform(
     problem = check(backend, request)
     if problem is not None:
         raise InvalidRequest(problem)
-    answer = _Answer()
+    answer = Answer()
     node.submit(answer, 0, request, node.now_ns() + _timeout_ns(context))
     return await answer.future
 
 
-class _Answer:
+class Answer:
     """Waits for the result of one unary call."""
 
     __slots__ = ("future",)

@@ -139,8 +139,8 @@ _KINDS = {
     "siblings_resolved": "resolved",
     "version_dropped": "dropped",
     "read_repaired": "repaired",
-    "delete_undone": "event",
-    "hint_stored": "event",
+    "delete_undone": "undone",
+    "hint_stored": "hint",
 }
 
 

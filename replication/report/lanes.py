@@ -31,6 +31,8 @@ _MARKS: dict[str, tuple[str, str]] = {
         "drops a version",
     ),
     "repaired": ("m-5 0h10m-5-5v10", "read repair"),
+    "hint": ("m-4.5-4.5h9v9h-9zm0 0l4.5 4.5l4.5-4.5", "keeps a hint for another node"),
+    "undone": ("m4-4a5 5 0 1 0 1 4m-1-7v3.5h-3.5", "takes a deleted version back"),
     "event": ("m0-3a3 3 0 1 1 0 6a3 3 0 1 1 0-6z", "another event"),
 }
 _SOLID = ("stood", "leads", "starts", "truncated")

@@ -97,9 +97,9 @@ def drawings(run: RunFindings, summary: Summary) -> list[Drawing]:
             title = f"{head.side}: key {formats.key_text(picture.key)} in space and time"
             note = (
                 "Not to scale: every moment has the same width, in order of time. A line joins an "
-                "operation with the node that answered it; rings are the replicas whose answers "
-                f"counted. The letters are explained in the table. Chosen because "
-                f"{formats.sentence(picture.why)}."
+                "operation with the node that answered it, or was asked last; rings are the "
+                "replicas whose answers counted. The letters are explained in the table. Chosen "
+                f"because {formats.sentence(picture.why)}."
             )
             if picture.left_out:
                 note += f" {formats.sentence(picture.left_out)} not shown."
@@ -175,7 +175,10 @@ class _Drawing:
                 words = f"fault {fault.number}: {formats.sentence(fault.words)}"
                 height = self.lanes_bottom - TOP
                 yield svg.rect(start, TOP, end - start, height, "fault-band", words)
-                yield svg.text(formats.shortened(words, 60), start + 4, TOP - 2, "fault-text")
+                label = formats.shortened(words, 60)
+                fits = start + svg.text_width(label) < WIDTH - RIGHT
+                at, anchor = (start, "fault-text") if fits else (end, "fault-text end")
+                yield svg.text(label, at, TOP - 2, anchor)
 
     def _moments(self) -> Iterable[str]:
         """Yield the time of every so manieth moment below."""

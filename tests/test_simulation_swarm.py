@@ -164,6 +164,10 @@ def test_an_interrupted_search_keeps_the_smallest_so_far() -> None:
         (Family.LEADERLESS, 177),
         # The last reads came while a detector still took the others for dead.
         (Family.LEADERLESS, 20783080),
+        # The last reads came while keys were still moving, since a node was leaving.
+        (Family.LEADERLESS, 360),
+        # A client's home had left when a ring of majorities was made.
+        (Family.LEADER, 348),
         # The leader left, its answer was lost, and the operator took it for a member for ever.
         (Family.LEADER, 310),
     ],

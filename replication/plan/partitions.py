@@ -68,7 +68,8 @@ def bridge(node: NodeId, called: str, view: ClusterView) -> Partition:
 def ring(view: ClusterView) -> Partition:
     """Let every node hear a majority, itself included, no two the same (Jepsen's majorities-ring).
 
-    A node hears its neighbours in the ring of all nodes. Clients hear and are heard as their homes.
+    A node hears its neighbours in the ring of all nodes. Clients hear and are heard as their homes;
+    those whose home has left the cluster are left alone.
     """
     nodes, size = view.nodes, len(view.nodes)
     majority = size // 2 + 1
@@ -76,7 +77,8 @@ def ring(view: ClusterView) -> Partition:
         node: {nodes[(place + step) % size] for step in range(-(majority // 2), -(-majority // 2))}
         for place, node in enumerate(nodes)
     }
-    homes = {**{node: node for node in nodes}, **view.clients}
+    homes = {node: node for node in nodes}
+    homes |= {client: home for client, home in view.clients.items() if home in heard}
     links = tuple(
         _cut(source, destination)
         for source in homes

@@ -271,6 +271,8 @@ class _Side:
         self._nemesis.heal_all()
         limit_ns = self._plan.timing.operation_timeout_ns + 2 * POLL_NS
         self._wait_until(lambda: all(client.done for client in self._clients), limit_ns, None)
+        # Data that is on its way to other nodes is not to be had until it has arrived.
+        self._wait_until(lambda: not self._nemesis.commands, READY_LIMIT_NS, None)
         self._wait_until(
             self._all_serve, READY_LIMIT_NS, "the cluster does not serve after healing"
         )

@@ -65,6 +65,7 @@ class Nemesis:
         self.resolved: dict[int, ResolvedFault] = {}
         self.members = list(plan.nodes)  # as far as faults have changed them
         self.ran = list(plan.nodes)  # spares that joined included, and who has left
+        self.commands = 0  # that an operator waits for
         self._world = world
         self._plan = plan
         self._family = family
@@ -262,6 +263,7 @@ class Nemesis:
     # What an operator asks for.
 
     def _begin_command(self, active: _Active, resolved: ResolvedFault) -> None:
+        self.commands += 1
         node = resolved.nodes[0] if resolved.nodes else None
         match resolved.planned.kind:
             case FaultKind.JOIN:
@@ -293,6 +295,7 @@ class Nemesis:
         session: CommandSession,
         response: control_pb2.CommandResponse | None,
     ) -> None:
+        self.commands -= 1
         self._active.pop(active.record.number, None)
         self._healed(active)
         if response is None:

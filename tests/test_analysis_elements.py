@@ -34,6 +34,51 @@ def test_an_element_that_a_later_read_lacks_is_lost_and_one_that_comes_back_was_
     assert found.lost[0][1].invoke_ns == 20
 
 
+def plainly(additions: list[Addition], looks: list[Look]) -> tuple[set[str], set[str], set[str]]:
+    """Return what is lost, stale and never read, by looking at every read for every element."""
+    lost, stale, never = set(), set(), set()
+    for addition in additions:
+        shown = [each for each in looks if addition.element in each.shown]
+        ends = [each.complete_ns for each in shown]
+        ends += [addition.complete_ns] if addition.complete_ns is not None else []
+        if not ends:
+            continue
+        absent = [
+            each.invoke_ns
+            for each in looks
+            if each.invoke_ns > min(ends) and addition.element not in each.shown
+        ]
+        if absent and max(absent) > max((each.invoke_ns for each in shown), default=-1):
+            lost.add(addition.element)
+        elif not shown:
+            never.add(addition.element)
+        elif absent:
+            stale.add(addition.element)
+    return lost, stale, never
+
+
+def test_what_changes_from_look_to_look_says_as_much_as_all_looks() -> None:
+    rng, seen = Random(1), [0, 0, 0]
+    for _ in range(1_500):
+        amount = rng.randint(1, 5)
+        additions, looks = [], []
+        for number in range(amount):
+            start = rng.randrange(20)
+            end = None if rng.random() < 0.2 else start + rng.randrange(6)
+            additions.append(add(number, start, end))
+        for number in range(rng.randint(0, 6)):
+            start = rng.randrange(25)
+            shown = tuple(f"e{each}" for each in range(amount) if rng.random() < 0.6)
+            looks.append(Look(100 + number, start, start + 1 + rng.randrange(6), shown))
+        found = judge_elements(additions, looks)
+        expected = plainly(additions, looks)
+        assert {each.element for each, _ in found.lost} == expected[0]
+        assert {each.element for each, _ in found.stale} == expected[1]
+        assert {each.element for each in found.never_read} == expected[2]
+        seen = [before + bool(each) for before, each in zip(seen, expected, strict=True)]
+    assert min(seen) > 100, seen
+
+
 def test_what_nobody_looked_at_is_never_read_and_what_nobody_saw_may_not_have_happened() -> None:
     found = judge_elements([add(1, 5, 9), add(2, 0, None)], [look(8)])
     assert [each.element for each in found.never_read] == ["e1"]

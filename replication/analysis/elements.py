@@ -77,15 +77,10 @@ def judge_elements(
     """Return what became of every element; ``ordered``: elements never change places."""
     found = Elements()
     looks = sorted(looks, key=lambda each: (each.invoke_ns, each.operation))
-    sets = [frozenset(each.shown) for each in looks]
-    known_to = {each.element for each in additions if not each.failed}
-    for look in looks:
-        counts = Tally(look.shown)
-        found.duplicated += [(each, look) for each, amount in counts.items() if amount > 1]
-        found.unexpected += [(each, look) for each in counts if each not in known_to]
+    seen = _follow(found, looks, {each.element for each in additions if not each.failed})
     for addition in additions:
         if not addition.failed:
-            _judge_element(found, addition, looks, sets)
+            _judge_element(found, addition, looks, seen.get(addition.element))
     if ordered:
         found.reordered = [
             (before, after)
@@ -95,34 +90,82 @@ def judge_elements(
     return found
 
 
+@dataclass(slots=True)
+class _Seen:
+    """When an element was there, by numbers of looks."""
+
+    known_ns: int  # the first end of a look that showed it
+    last_shown: int
+    last_absent: int  # -1: every look showed it
+
+
+def _follow(found: Elements, looks: Sequence[Look], known: set[str]) -> dict[str, _Seen]:
+    """Go from look to look and follow what changes: sets are long, and mostly grow."""
+    seen: dict[str, _Seen] = {}
+    sets = [frozenset(each.shown) for each in looks]
+    before: frozenset[str] = frozenset()
+    for number, (look, shown) in enumerate(zip(looks, sets, strict=True)):
+        if len(shown) < len(look.shown):
+            amounts = Tally(look.shown)
+            found.duplicated += [(each, look) for each, amount in amounts.items() if amount > 1]
+        for each in sorted(shown - before):
+            if each not in known:
+                found.unexpected.append((each, look))
+            known_ns = _first_end_ns(looks, sets, number, each)
+            mine = seen.setdefault(each, _Seen(known_ns, number, -1))
+            mine.known_ns = min(mine.known_ns, known_ns)
+            mine.last_shown, mine.last_absent = number, number - 1
+        for each in before - shown:
+            seen[each].last_shown, seen[each].last_absent = number - 1, number
+        before = shown
+    for each, mine in seen.items():
+        if each in before:
+            mine.last_shown = len(looks) - 1
+        else:
+            mine.last_absent = len(looks) - 1
+    return seen
+
+
+def _first_end_ns(
+    looks: Sequence[Look], sets: Sequence[frozenset[str]], number: int, element: str
+) -> int:
+    """Return the first end among the looks that show it, from one on: only a look that began
+    before that one ended can have ended sooner.
+    """
+    end_ns = looks[number].complete_ns
+    for later in range(number + 1, len(looks)):
+        if looks[later].invoke_ns >= end_ns:
+            break
+        if element in sets[later]:
+            end_ns = min(end_ns, looks[later].complete_ns)
+    return end_ns
+
+
 def _judge_element(
-    found: Elements, addition: Addition, looks: Sequence[Look], sets: Sequence[frozenset[str]]
+    found: Elements, addition: Addition, looks: Sequence[Look], seen: _Seen | None
 ) -> None:
-    shown = [look for look, each in zip(looks, sets, strict=True) if addition.element in each]
-    ends = [each.complete_ns for each in shown]
+    ends = [seen.known_ns] if seen is not None else []
     if addition.complete_ns is not None:
         found.acknowledged += 1
         ends.append(addition.complete_ns)
     if not ends:
         return  # of unknown outcome, and nobody saw it: it may never have happened
     known_ns = min(ends)
-    absent = [
-        look
-        for look, each in zip(looks, sets, strict=True)
-        if look.invoke_ns > known_ns and addition.element not in each
-    ]
-    last_shown_ns = max((each.invoke_ns for each in shown), default=-1)
-    if absent and absent[-1].invoke_ns > last_shown_ns:
-        found.lost.append((addition, absent[-1]))
-    elif not any(each.invoke_ns > known_ns for each in looks) and not shown:
+    last_absent = len(looks) - 1 if seen is None else seen.last_absent
+    late = last_absent >= 0 and looks[last_absent].invoke_ns > known_ns
+    if late and (seen is None or looks[last_absent].invoke_ns > looks[seen.last_shown].invoke_ns):
+        found.lost.append((addition, looks[last_absent]))
+    elif seen is None:
         found.never_read.append(addition)
     else:
         found.stable += 1
-        if absent:
-            found.stale.append((addition, absent[-1].invoke_ns - known_ns))
+        if late:
+            found.stale.append((addition, looks[last_absent].invoke_ns - known_ns))
 
 
 def _same_order(before: Sequence[str], after: Sequence[str]) -> bool:
+    if after[: len(before)] == before:
+        return True  # it grew at its end
     common = set(before) & set(after)
     return [each for each in before if each in common] == [each for each in after if each in common]
 

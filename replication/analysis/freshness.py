@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from replication.analysis import words
 from replication.analysis.coverage import conclude, coverage
 from replication.analysis.findings import Finding, Verdict, Witness
+from replication.analysis.lineage import lineage
 from replication.analysis.promised import keeps_siblings, reads_weaker, setting
-from replication.analysis.view import NEVER, View
+from replication.analysis.view import View
 from replication.analysis.why import reasons
 from replication.history import Operation, OperationKind, Outcome
 
@@ -131,8 +132,7 @@ class _Uncovered:
     def __init__(self, view: View) -> None:
         self._view = view
         self._covered: set[str] = set()
-        # Each with what is known of others: whether they descend from it.
-        self._uncovered: dict[str, tuple[Operation, dict[str, bool]]] = {}
+        self._uncovered: dict[str, Operation] = {}
 
     def acknowledged(self, write: Operation) -> None:
         assert write.write_id is not None, "a write has an id"
@@ -140,37 +140,17 @@ class _Uncovered:
             self._uncovered.pop(covered, None)
         self._covered.update(write.based_on)
         if write.write_id not in self._covered:
-            self._uncovered[write.write_id] = (write, {write.write_id: True})
+            self._uncovered[write.write_id] = write
 
     def missed_by(self, read: Operation) -> Operation | None:
         """Return a write that was not returned, and that no version returned descends from."""
-        for write, descends in self._uncovered.values():
+        descends = self._view.once(lineage).descends
+        for write in self._uncovered.values():
             if _overlap(self._view, read, write) and not any(
-                self._descends(version.write_id, write, descends) for version in read.seen
+                descends(version.write_id, write) for version in read.seen
             ):
                 return write
         return None
-
-    def _descends(self, write_id: str, ancestor: Operation, known: dict[str, bool]) -> bool:
-        """Follow ``based_on`` from write to write; each is walked once for each ancestor."""
-        if write_id in known:
-            return known[write_id]
-        walked = {write_id}
-        waiting = [write_id]
-        while waiting:
-            write = self._view.writes.get(waiting.pop())
-            # What had ended before the ancestor began does not descend from it.
-            if write is None or (write.complete_ns or NEVER) < ancestor.invoke_ns:
-                continue
-            for each in write.based_on:
-                if known.get(each):
-                    known[write_id] = True
-                    return True
-                if each not in known and each not in walked:
-                    walked.add(each)
-                    waiting.append(each)
-        known.update(dict.fromkeys(walked, False))
-        return False
 
 
 def _missed_on_key(

@@ -53,7 +53,7 @@ class Lineage:
         if newer.write_id == older.write_id:
             return False
         if self._siblings:
-            return self._descends_from(newer, older)
+            return self.descends(newer.write_id, older)
         if self._register:
             end_ns = self._view.effective_end_ns(newer.write_id)
             return end_ns is None or end_ns >= older.invoke_ns
@@ -61,15 +61,17 @@ class Lineage:
         other = self._timestamps.get(older.write_id)
         return mine is None or other is None or mine >= other
 
-    def _descends_from(self, write: Operation, ancestor: Operation) -> bool:
-        """Follow ``based_on`` from write to write; each is walked once for each ancestor."""
-        assert write.write_id is not None, "a write has an id"
+    def descends(self, write_id: str, ancestor: Operation) -> bool:
+        """Return whether a write had read ``ancestor``, directly or from one who had.
+
+        ``based_on`` is followed from write to write; each is walked once for each ancestor.
+        """
         assert ancestor.write_id is not None, "a write has an id"
         known = self._descends.setdefault(ancestor.write_id, {ancestor.write_id: True})
-        if write.write_id in known:
-            return known[write.write_id]
-        walked = {write.write_id}
-        waiting = [write.write_id]
+        if write_id in known:
+            return known[write_id]
+        walked = {write_id}
+        waiting = [write_id]
         while waiting:
             each = self._view.writes.get(waiting.pop())
             # What had ended before the ancestor began does not descend from it.
@@ -77,7 +79,7 @@ class Lineage:
                 continue
             for base in each.based_on:
                 if known.get(base):
-                    known[write.write_id] = True
+                    known[write_id] = True
                     return True
                 if base not in known and base not in walked:
                     walked.add(base)

@@ -6,11 +6,11 @@ from operator import attrgetter
 from replication.analysis.findings import (
     Availability,
     ConvergenceReport,
-    Failover,
     RunFindings,
     SideFindings,
 )
-from replication.report import formats
+from replication.report import failover_rows, formats
+from replication.report.failover_rows import LONGER, MANY, note, whole
 from replication.report.model import Cell, Row, Section
 
 Sides = Mapping[str, SideFindings]
@@ -22,7 +22,7 @@ def sections(run: RunFindings) -> list[Section]:
         Section(
             "failover",
             "Failover",
-            [*_failover_rows(run.sides), *_split_brain_rows(run.sides)],
+            failover_rows.rows(run.sides),
             "Times count from the moment the fault was injected.",
         ),
         Section(
@@ -60,144 +60,12 @@ def _measured(
     return Row(
         label=label,
         cells={name: Cell(form(value)) for name, value in values.items()},
-        note=_note(list(values.values()), words),
+        note=note(list(values.values()), words),
         headline=headline,
     )
 
 
-def _note(values: list[float | None], words: tuple[str, str] | None) -> str:
-    if words is None or len(values) != 2:
-        return ""
-    return formats.comparison(values[0], values[1], *words)
-
-
-_LONGER = ("longer", "shorter")
 _MORE = ("more", "less")
-_MANY = ("more", "fewer")
-
-
-def _whole(value: float | None) -> str:
-    return formats.count(None if value is None else round(value))
-
-
-def _failover_rows(sides: Sides) -> list[Row]:
-    numbers: list[int] = []
-    for side in sides.values():
-        numbers.extend(each.fault for each in side.failovers if each.fault not in numbers)
-    return [row for number in sorted(numbers) for row in _rows_of_fault(sides, number)]
-
-
-def _rows_of_fault(sides: Sides, number: int) -> Iterable[Row]:
-    found = {
-        name: failover
-        for name, side in sides.items()
-        for failover in side.failovers
-        if failover.fault == number
-    }
-    prefix = "" if all(len(side.failovers) < 2 for side in sides.values()) else f"fault {number}: "
-    yield Row(
-        _capital(f"{prefix}what was done"),
-        {name: Cell(_fault_words(each)) for name, each in found.items()},
-    )
-    yield from _step_rows(found, prefix)
-    yield from _predicted_rows(found, prefix)
-    yield _of_failover(f"{prefix}write outage", found, lambda each: each.write_outage_ns)
-    yield _of_failover(f"{prefix}read outage", found, lambda each: each.read_outage_ns)
-    for label, field in _FAILOVER_COUNTS:
-        yield _of_failover(prefix + label, found, attrgetter(field), _whole, _MANY, headline=False)
-
-
-_FAILOVER_COUNTS = (
-    ("operations failed", "failed"),
-    ("operations unknown", "unknown"),
-    ("operations redirected", "redirected"),
-    ("elections", "elections"),
-    ("terms burnt", "terms"),
-    ("split votes", "split_votes"),
-    ("rounds of pre-votes", "pre_votes"),
-    ("log entries dropped by a returning leader", "truncated_entries"),
-    ("acknowledged log entries dropped", "truncated_acknowledged"),
-)
-
-
-def _predicted_rows(found: Mapping[str, Failover], prefix: str) -> Iterable[Row]:
-    expected = {
-        name: failover.prediction
-        for name, failover in found.items()
-        if failover.prediction is not None
-    }
-    if expected:
-        yield Row(
-            _capital(f"{prefix}predicted detection"),
-            {
-                name: Cell(
-                    f"{formats.duration_ns(each.detected_ns)} "
-                    f"({formats.duration_ns(each.detected_low_ns)} to "
-                    f"{formats.duration_ns(each.detected_high_ns)})"
-                )
-                for name, each in expected.items()
-            },
-        )
-        yield Row(
-            _capital(f"{prefix}predicted election"),
-            {name: Cell(formats.duration_ns(each.elected_ns)) for name, each in expected.items()},
-            headline=False,
-        )
-
-
-def _split_brain_rows(sides: Sides) -> Iterable[Row]:
-    if not any(side.split_brains for side in sides.values()):
-        return
-    for label, measure in (
-        ("Writes acknowledged by an old leader beside the new one", "old_writes"),
-        ("Acknowledged writes lost in a split brain", "lost_count"),
-    ):
-        yield Row(
-            label,
-            {
-                name: Cell(formats.count(sum(getattr(each, measure) for each in side.split_brains)))
-                for name, side in sides.items()
-                if side.family == "leader"
-            },
-        )
-
-
-def _fault_words(failover: Failover) -> str:
-    words = formats.sentence(failover.words)
-    return f"{words}; the leader was left alone" if failover.left_the_leader_alone else words
-
-
-def _step_rows(found: Mapping[str, Failover], prefix: str) -> Iterable[Row]:
-    names: list[str] = []
-    for failover in found.values():
-        names.extend(step.name for step in failover.steps if step.name not in names)
-    for step_name in names:
-        yield _of_failover(prefix + formats.sentence(step_name), found, _after_fault(step_name))
-
-
-def _after_fault(step_name: str) -> Callable[[Failover], float | None]:
-    def measure(failover: Failover) -> float | None:
-        steps = (step.after_fault_ns for step in failover.steps if step.name == step_name)
-        return next(steps, None)
-
-    return measure
-
-
-def _of_failover(
-    label: str,
-    found: Mapping[str, Failover],
-    measure: Callable[[Failover], float | None],
-    form: Callable[[float | None], str] = formats.duration_ns,
-    words: tuple[str, str] = _LONGER,
-    headline: bool = True,
-) -> Row:
-    values = {name: measure(failover) for name, failover in found.items()}
-    return Row(
-        label=_capital(label),
-        cells={name: Cell(form(value)) for name, value in values.items()},
-        note=_note(list(values.values()), words),
-        headline=headline,
-    )
 
 
 def _availability_rows(sides: Sides) -> Iterable[Row]:
@@ -252,7 +120,7 @@ def _outage_row(name: str, sides: Sides) -> Row:
             side: Cell(_outage(availability, findings.load_start_ns))
             for side, (findings, availability) in found.items()
         },
-        note=_note([each.longest_outage_ns for _, each in found.values()], _LONGER),
+        note=note([each.longest_outage_ns for _, each in found.values()], LONGER),
         headline=name in ("reads", "writes"),
     )
 
@@ -264,10 +132,6 @@ def _outage(availability: Availability, origin_ns: int) -> str:
     if availability.outage_start_ns is None:
         return text
     return f"{text} from {formats.moment(availability.outage_start_ns, origin_ns)}"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _latency_rows(sides: Sides) -> Iterable[Row]:
@@ -284,7 +148,7 @@ def _latency_rows(sides: Sides) -> Iterable[Row]:
                 sides,
                 attrgetter(f"{group}.{field}"),
                 formats.duration_ms,
-                _LONGER,
+                LONGER,
                 headline,
             )
 
@@ -307,8 +171,8 @@ def _conflict_rows(sides: Sides) -> Iterable[Row]:
             label,
             sides,
             _of_conflicts(field),
-            _whole,
-            _MANY,
+            whole,
+            MANY,
             headline,
         )
 
@@ -326,7 +190,7 @@ _REPAIRS = (
 def _repair_rows(sides: Sides) -> Iterable[Row]:
     for label, name in _REPAIRS:
         if any(name in side.conflicts.repairs for side in sides.values()):
-            yield _measured(label, sides, _of_repairs(name), _whole, _MANY, headline=False)
+            yield _measured(label, sides, _of_repairs(name), whole, MANY, headline=False)
 
 
 def _of_repairs(name: str) -> Callable[[SideFindings], float | None]:
@@ -347,7 +211,7 @@ def _staleness_rows(sides: Sides) -> Iterable[Row]:
         ("Age of stale reads maximum", "max_age_ms"),
     ):
         measure = attrgetter(f"staleness.{field}")
-        yield _measured(label, sides, measure, formats.duration_ms, _LONGER, headline=False)
+        yield _measured(label, sides, measure, formats.duration_ms, LONGER, headline=False)
     delta = attrgetter("staleness.max_delta_ms")
     yield _measured(
         "Delta that the worst key needs", sides, delta, formats.duration_ms, headline=False
@@ -364,21 +228,21 @@ def _staleness_rows(sides: Sides) -> Iterable[Row]:
 def _convergence_rows(sides: Sides) -> Iterable[Row]:
     cells = {name: Cell(_converged(side.convergence)) for name, side in sides.items()}
     after = [side.convergence.after_heal_ns for side in sides.values()]
-    yield Row("Converged after healing", cells, _note(list(after), _LONGER))
+    yield Row("Converged after healing", cells, note(list(after), LONGER))
     yield _measured(
         "Keys that differed when healed",
         sides,
         lambda side: side.convergence.differing_at_heal,
-        _whole,
-        _MANY,
+        whole,
+        MANY,
         headline=False,
     )
     yield _measured(
         "Keys that differ at the end",
         sides,
         lambda side: len(side.convergence.differing_at_end) if side.convergence.keys else None,
-        _whole,
-        _MANY,
+        whole,
+        MANY,
         headline=False,
     )
 
@@ -398,7 +262,7 @@ def _cost_rows(sides: Sides) -> list[Row]:
             sides,
             lambda side: side.messages_per_operation,
             formats.number,
-            _MANY,
+            MANY,
         ),
         _measured(
             "Bytes between nodes",

@@ -381,3 +381,9 @@ def test_the_preferred_node_waits_least_before_it_stands() -> None:
             waits.setdefault(node, []).append(core._election_timeout_ns)
     assert max(waits["n3"]) <= min(waits["n1"])
     assert max(waits["n1"]) <= min(waits["n2"])
+
+
+def test_the_preferred_node_is_the_first_to_stand_in_a_new_cluster() -> None:
+    cluster = Cluster(3, RaftSettings(priority="n3, n1"))
+    due = {node: core._election_due_ns for node, core in cluster.cores.items()}
+    assert due["n3"] < due["n1"] < due["n2"]

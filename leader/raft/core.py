@@ -75,10 +75,12 @@ class RaftCore:
             self._leader_heard_ns = self._now_ns
         else:
             # No leader can be disturbed that this node has ever heard of: a new cluster need not
-            # wait as long as one whose leader fell silent. Spread all the same (Raft §5.2).
-            self._election_due_ns = self._now_ns + self._rng.randrange(
-                self._settings.heartbeat_ns, self._settings.election_timeout_min_ns
-            )
+            # wait as long as one whose leader fell silent. Spread all the same (Raft §5.2), and
+            # whoever is to lead comes first.
+            spread_ns = self._settings.election_timeout_min_ns - self._settings.heartbeat_ns
+            later_ns = spread_ns * self._settings.rank(self.replica.node)
+            wait_ns = self._settings.heartbeat_ns + later_ns + self._rng.randrange(spread_ns)
+            self._election_due_ns = self._now_ns + wait_ns
         self._tell_role()
         return self.replica.take_effects()
 

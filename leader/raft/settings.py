@@ -35,7 +35,7 @@ class RaftSettings:
     and learners answer linearizable reads (§6.4) instead of redirecting them. ``priority`` names
     nodes that are to lead, the preferred one first, separated by commas: each place further back,
     and once more for those not named, a node waits longer before it stands for election, by
-    ``election_timeout_max - election_timeout_min``.
+    ``election_timeout_max - election_timeout_min``. A new cluster begins in the same order.
 
     ``append_entries_max`` and ``append_bytes_max`` bound one AppendEntries message (a single larger
     entry still goes, alone), ``inflight_appends_max`` how many of them with entries may be

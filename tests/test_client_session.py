@@ -330,6 +330,18 @@ def test_local_reads_go_home_and_teach_nothing_about_the_leader() -> None:
     assert asked == ["n5"]
 
 
+def test_a_client_that_reads_at_home_writes_to_the_leader() -> None:
+    one = session(home="n2", route=Route.READS_AT_HOME)
+    asked, _ = play(one, put(), [NotLeader("n5", 3), stored("n5", 3)])
+    assert asked == ["n2", "n5"]
+    asked, _ = play(one, get(2), [read(node="n2")])
+    assert asked == ["n2"]
+    asked, _ = play(one, get(3), [NotLeader("n5", 3), read(node="n5")])
+    assert asked == ["n2", "n5"]
+    asked, _ = play(one, put(4), [stored("n5", 3)])
+    assert asked == ["n5"]
+
+
 def test_writes_carry_what_the_client_has_read_and_written() -> None:
     one = session(Family.LEADERLESS)
     _, step = play(one, get(), [read(3, 9, context=b"a")])

@@ -14,9 +14,9 @@ family, with the same write id: whether it then takes effect once is what the cl
 than what they know, and otherwise take the nodes in turn. Within one *round* no node is asked
 twice; when nobody is left to ask, the session pauses (longer each time) and a new round begins.
 Clients of a leaderless cluster ask their home node, then the next in turn; what it says of too few
-replicas being alive is believed at once. A pinned client asks its home node and no other. A node
-that was silent until a timeout is suspected for a while: others are asked first, and hints at it
-count only in a later term.
+replicas being alive is believed at once. A pinned client asks its home node and no other; one that
+reads at home asks it first for every read, whoever leads. A node that was silent until a timeout is
+suspected for a while: others are asked first, and hints at it count only in a later term.
 """
 
 from collections.abc import Sequence
@@ -122,7 +122,7 @@ class Session:
         # Of the operation in progress:
         self._operation: Operation | None = None
         self._request: StorageRequest | None = None
-        self._local = False
+        self._at_home = False  # it is for the home node, whoever leads
         self._sent = NOTHING_CARRIED  # what the request carried
         self._deadline_ns = 0
         self._node: NodeId | None = None  # asked and not answered yet
@@ -181,7 +181,8 @@ class Session:
             replicas_asked=planned.replicas if self._family is Family.LEADERLESS else 0,
             attempts=0,
         )
-        self._local = operation.consistency == "local"
+        reads_at_home = self.client.route is Route.READS_AT_HOME and not is_write
+        self._at_home = operation.consistency == "local" or reads_at_home
         self._deadline_ns = operation.intended_ns + self._timeout_ns
         self._round = []
         self._pauses = self._silences = self._unsure_attempts = 0
@@ -243,7 +244,7 @@ class Session:
     def _first(self, now_ns: int) -> NodeId:
         if self._pinned:
             return self.client.home
-        leader = None if self._local else self._leader
+        leader = None if self._at_home else self._leader
         if leader is not None and self._hint_is_good(now_ns, leader):
             return leader
         self._last = self._order[-1]  # the home node is next in turn
@@ -389,7 +390,7 @@ class Session:
         if carried is not None:
             self._carried[operation.key] = carried
         self._values[operation.key] = values_after(operation)
-        if self._family is Family.LEADER and not self._local:
+        if self._family is Family.LEADER and not self._at_home:
             term = operation.term or 0
             # A follower may serve reads too, so a read does not make its node the leader.
             if term >= self._term and (operation.kind.is_write or self._leader is None):

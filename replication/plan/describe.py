@@ -91,11 +91,17 @@ def _setting(name: str, value: object) -> str:
     return shown(value)
 
 
+_ROUTES = {
+    Route.FOLLOW: "turn to another node when they must",
+    Route.PINNED: "ask no other node",
+    Route.READS_AT_HOME: "read there, and turn to another node when they must",
+}
+
+
 def _clients(plan: Plan) -> str:
     beside = Counter(client.home for client in plan.clients)
     places = ", ".join(f"{beside[node]} beside {node}" for node in plan.nodes if beside[node])
-    pinned = plan.clients[0].route is Route.PINNED
-    route = "ask no other node" if pinned else "turn to another node when they must"
+    route = _ROUTES[plan.clients[0].route]
     return f"{_count(len(plan.clients), 'client')}: {places}. They {route}."
 
 

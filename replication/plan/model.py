@@ -18,6 +18,7 @@ class Route(StrEnum):
 
     FOLLOW = "follow"  # leader: the leader, by hint and discovery; leaderless: home, else the next
     PINNED = "pinned"  # its home node and no other
+    READS_AT_HOME = "reads-at-home"  # writes as "follow"; reads its home node first, as replicas do
 
 
 @dataclass(frozen=True, slots=True)

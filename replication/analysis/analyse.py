@@ -13,9 +13,11 @@ from replication.analysis.failover import failovers
 from replication.analysis.findings import Finding, RunFindings, SideFindings, Staleness, combine
 from replication.analysis.ladder import ladder
 from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
+from replication.analysis.leadership import leadership
 from replication.analysis.leases import leases
 from replication.analysis.registry import CHECKS
 from replication.analysis.roles import role_periods
+from replication.analysis.snapshots import snapshots
 from replication.analysis.split_brain import split_brains
 from replication.analysis.staleness import staleness
 from replication.analysis.t_visibility import pbs
@@ -86,6 +88,8 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         failovers=failovers(view),
         split_brains=split_brains(view),
         leases=leases(view),
+        leadership=leadership(view),
+        snapshots=snapshots(view),
         conflicts=view.once(ledger),
         convergence=view.once(convergence.report),
         faults=list(history.faults),

@@ -129,7 +129,12 @@ def _judge_one(expectation: Expectation, side: SideFindings) -> ExpectationResul
     else:
         verdict, observed = _judge_measure(expectation, side)
     return ExpectationResult(
-        expectation.place, expectation.side.value, expectation_words(expectation), verdict, observed
+        expectation.place,
+        expectation.side.value,
+        expectation_words(expectation),
+        verdict,
+        observed,
+        expectation.measure,
     )
 
 
@@ -155,8 +160,7 @@ def _judge_measure(expectation: Expectation, side: SideFindings) -> tuple[Verdic
         and (expectation.above is None or value > expectation.above)
         and (expectation.equals is None or value == expectation.equals)
     )
-    in_ns = (expectation.measure or "").endswith("_ns")
-    observed = words.milliseconds(round(value)) if in_ns else f"{value:,.6g}"
+    observed = measured_words(expectation.measure or "", value)
     if not met:
         return Verdict.VIOLATED, observed
     missing = [str(each.number) for each in side.faults if not each.effective]
@@ -164,6 +168,11 @@ def _judge_measure(expectation: Expectation, side: SideFindings) -> tuple[Verdic
         # A bound that held without the fault that was to strain it shows nothing.
         return Verdict.UNKNOWN, f"{observed}, but without evidence of fault {', '.join(missing)}"
     return Verdict.VALID, observed
+
+
+def measured_words(path: str, value: float) -> str:
+    """Return a measure with its unit, as far as its name tells one."""
+    return words.milliseconds(round(value)) if path.endswith("_ns") else f"{value:,.6g}"
 
 
 def overall(

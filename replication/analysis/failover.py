@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from replication.analysis import words
 from replication.analysis.failover_picture import picture
 from replication.analysis.findings import Failover, FailoverStep, PartitionSide
+from replication.analysis.leadership import DISABLING, campaigns
 from replication.analysis.prediction import predicted
-from replication.analysis.roles import Turn, nodes_on_sides, roles, window_end_ns
+from replication.analysis.roles import Turn, roles, struck_nodes, window_end_ns
 from replication.analysis.view import FAIL, OK, UNKNOWN, Times, View, columns
 from replication.history import FaultRecord, NodeEvent, Operation, OperationKind, Outcome
 
@@ -40,7 +41,6 @@ RATE_STEP_NS = 50_000_000
 RECOVERED_SHARE = 0.95
 DROPPED_MAX = 1_000  # write ids named
 WATCHED_NS_MAX = 3_600_000_000_000
-LEADER_FAULTS = ("restart", "pause", "partition")  # and whatever takes nodes down
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ def failovers(view: View) -> list[Failover]:
         case.until_ns = following.at_ns
     for case in cases:
         elected = _elected(view, case)
-        strikes = case.fault.takes_down or case.fault.kind in LEADER_FAULTS
+        strikes = case.fault.takes_down or case.fault.kind in DISABLING
         if strikes or elected is not None:
             found.append(_ledger(view, case, elected))
     for ledger in found[PICTURES_MAX:]:
@@ -76,20 +76,10 @@ def failovers(view: View) -> list[Failover]:
 def _case(view: View, fault: FaultRecord) -> _Case:
     assert fault.injected_ns is not None, "only injected faults have a ledger"
     led = view.once(roles).leader_at(fault.injected_ns - 1)
-    leader, term = (None, 0) if led is None or led[0] not in _touched(view, fault) else led
+    leader, term = (None, 0) if led is None or led[0] not in struck_nodes(view, fault) else led
     end_ns = window_end_ns(view, fault)
     until_ns = max(view.history.settle_end_ns, end_ns)
     return _Case(fault, fault.injected_ns, end_ns, until_ns, leader, term)
-
-
-def _touched(view: View, fault: FaultRecord) -> list[str]:
-    """Return the nodes that cannot go on as before: of a partition, those without a majority."""
-    if not fault.sides:
-        return fault.nodes
-    nodes = nodes_on_sides(view, fault)
-    apart = [set(side) & nodes for side in fault.sides]
-    kept = [side for side in apart if 2 * len(side) > len(nodes)]
-    return [node for node in sorted(nodes) if not any(node in side for side in kept)]
 
 
 def _elected(view: View, case: _Case) -> tuple[str, Turn] | None:
@@ -128,7 +118,7 @@ def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None) -> Failov
     _follow_old_leader(view, case, ledger)
     if case.leader is not None:
         ledger.old_leader = case.leader
-        touched = _touched(view, case.fault)
+        touched = struck_nodes(view, case.fault)
         followers = [each for each in view.history.nodes if each not in touched]
         ledger.prediction = predicted(view, case.at_ns, followers)
     ledger.picture = picture(view, case.at_ns, case.until_ns, ledger.steps)
@@ -292,30 +282,11 @@ def _count_terms(view: View, case: _Case, ledger: Failover) -> None:
 
     After a fault on the leader up to the next one: its return may cost an election too.
     """
-    highest = case.term
-    end_ns = case.end_ns if case.leader is None else case.until_ns
-    stood: set[int] = set()
-    won = {
-        turn.term
-        for turns in view.once(roles).turns.values()
-        for turn in turns
-        if turn.role == "leader"
-    }
-    for event in view.history.events:
-        if not case.at_ns < event.time_ns < end_ns:
-            continue
-        if event.name == "election_started":
-            if event.fields.get("pre_vote"):
-                ledger.pre_votes += 1
-            else:
-                ledger.elections += 1
-                stood.add(int(event.fields.get("term") or 0))
-        if event.name in ("election_started", "role_changed"):
-            burnt = not event.fields.get("pre_vote")
-            highest = max(highest, int(event.fields.get("term") or 0) if burnt else 0)
-    ledger.split_votes = len(stood - won)
+    found = campaigns(view, case.at_ns, case.end_ns if case.leader is None else case.until_ns)
+    ledger.elections, ledger.pre_votes = found.elections, found.pre_votes
+    ledger.split_votes = found.split_votes
     if case.leader is not None:
-        ledger.terms = highest - case.term
+        ledger.terms = max(found.highest_term - case.term, 0)
 
 
 def _follow_old_leader(view: View, case: _Case, ledger: Failover) -> None:

@@ -163,6 +163,34 @@ class LeasePeriod:
 
 
 @dataclass(slots=True)
+class Leadership:
+    """The elections of a whole load, whatever brought them about."""
+
+    elections: int = 0  # that entered a term
+    needless: int = 0  # of them although no fault kept the last leader from going on
+    pre_votes: int = 0  # rounds in which a node only asked whether it could win
+    split_votes: int = 0
+    terms: int = 0  # burnt
+    changes: int = 0  # how often a node came to lead
+
+
+@dataclass(slots=True)
+class SnapshotInstall:
+    """A follower that was brought up to date by a snapshot, and what clients saw meanwhile."""
+
+    node: str
+    sender: str
+    index: int
+    start_ns: int  # its first chunk came
+    end_ns: int  # installed
+    duration_ns: int
+    bytes: int  # of the snapshot
+    bytes_sent: int | None = None  # repetitions included; None: its sender did not tell
+    during: Percentiles = field(default_factory=Percentiles)  # of all acknowledged operations
+    before: Percentiles = field(default_factory=Percentiles)  # while measuring, before any fault
+
+
+@dataclass(slots=True)
 class Failover:
     """The ledger of one fault (design §8)."""
 
@@ -307,6 +335,8 @@ class SideFindings:
     latency_points: list[LatencyPoint]
     split_brains: list[SplitBrain] = field(default_factory=list)
     leases: list[LeasePeriod] = field(default_factory=list)
+    leadership: Leadership | None = None
+    snapshots: list[SnapshotInstall] = field(default_factory=list)
     staleness: Staleness = field(default_factory=Staleness)
     ladder: Ladder = field(default_factory=Ladder)
     pbs: Pbs | None = None
@@ -335,6 +365,7 @@ class ExpectationResult:
     words: str  # "linearizability is valid"
     verdict: Verdict  # VALID: met
     observed: str  # in words or numbers
+    measure: str | None = None  # its path, where it is about one
 
 
 @dataclass(slots=True)

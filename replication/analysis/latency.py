@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from replication.analysis.findings import LatencyPoint, Percentiles
 from replication.analysis.view import FAIL, NEVER, OK, Columns, Times, View, columns
@@ -25,7 +26,18 @@ def nearest_rank(ascending: Sequence[int] | Times, share: float) -> int:
 def percentiles(view: View, *, writes: bool) -> Percentiles:
     """Return the latencies of acknowledged reads or writes while measuring (nearest rank)."""
     loaded = view.once(columns)
-    chosen = loaded.measured & (loaded.outcome == OK) & (loaded.write == writes)
+    return _of(view, loaded.measured & (loaded.write == writes))
+
+
+def percentiles_within(view: View, start_ns: int, end_ns: int) -> Percentiles:
+    """Return the latencies of all operations that were acknowledged in a stretch of the load."""
+    ended = view.once(columns).complete
+    return _of(view, (ended >= start_ns) & (ended <= end_ns))
+
+
+def _of(view: View, chosen: NDArray[np.bool_]) -> Percentiles:
+    loaded = view.once(columns)
+    chosen = chosen & (loaded.outcome == OK)
     taken = np.sort(loaded.complete[chosen] - loaded.intended[chosen])
     if not len(taken):
         return Percentiles()

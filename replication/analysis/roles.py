@@ -71,6 +71,16 @@ def nodes_on_sides(view: View, fault: FaultRecord) -> set[str]:
     return {node for node in view.history.nodes if any(node in side for side in fault.sides)}
 
 
+def struck_nodes(view: View, fault: FaultRecord) -> list[str]:
+    """Return the nodes that cannot go on as before: of a partition, those without a majority."""
+    if not fault.sides:
+        return fault.nodes
+    nodes = nodes_on_sides(view, fault)
+    apart = [set(side) & nodes for side in fault.sides]
+    kept = [side for side in apart if 2 * len(side) > len(nodes)]
+    return [node for node in sorted(nodes) if not any(node in side for side in kept)]
+
+
 def roles(view: View) -> Roles:
     """Return the turns of every node; call through ``View.once``."""
     history = view.history

@@ -10,6 +10,7 @@ from replication.analysis.findings import (
     SplitBrain,
 )
 from replication.report import formats
+from replication.report.leader_rows import snapshot_table
 from replication.report.model import Chapter, Table
 
 WRITE_IDS_MAX = 100
@@ -35,6 +36,8 @@ def _tables(side: SideFindings) -> Iterable[Table]:
             yield _partition_table(failover)
     if side.leases:
         yield _lease_table(side)
+    if side.snapshots:
+        yield snapshot_table(side)
     if side.split_brains:
         yield _split_brain_table(side)
 

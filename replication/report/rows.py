@@ -11,6 +11,7 @@ from replication.analysis.findings import (
 )
 from replication.report import failover_rows, formats
 from replication.report.failover_rows import LONGER, MANY, note, whole
+from replication.report.leader_rows import election_rows, snapshot_rows
 from replication.report.model import Cell, Row, Section
 
 Sides = Mapping[str, SideFindings]
@@ -22,7 +23,11 @@ def sections(run: RunFindings) -> list[Section]:
         Section(
             "failover",
             "Failover",
-            failover_rows.rows(run.sides),
+            [
+                *failover_rows.rows(run.sides),
+                *election_rows(run.sides),
+                *snapshot_rows(run.sides),
+            ],
             "Times count from the moment the fault was injected.",
         ),
         Section(

@@ -3,12 +3,13 @@
 Every figure stands in the report of its run as well; this only puts them side by side.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
 
+from replication.analysis.expect import measure, measured_words
 from replication.analysis.findings import RunFindings, SideFindings, Verdict
 from replication.report import formats
 
@@ -45,6 +46,29 @@ def _outage(side: SideFindings) -> str:
     return formats.duration_ns(None if writes is None else writes.longest_outage_ns)
 
 
+def _asked(runs: Iterable[RunFindings | None]) -> list[str]:
+    """Return the measures of the leader side that an expectation of any run is about."""
+    return list(
+        dict.fromkeys(
+            each.measure
+            for run in runs
+            if run is not None
+            for each in run.expectations
+            if each.measure is not None and each.side == "leader"
+        )
+    )
+
+
+def _named(path: str) -> str:
+    """Return the path of a measure in words, which a narrow column can break."""
+    return path.removesuffix("_ns").replace("_", " ").replace(".", " ")
+
+
+def _measured(side: SideFindings, path: str) -> str:
+    value = measure(side, path) if side.family == "leader" else None
+    return formats.DASH if value is None else measured_words(path, value)
+
+
 def _columns(found: Sequence[RunFindings]) -> list[_Column]:
     columns = []
     shared: list[_Column] = []
@@ -71,6 +95,8 @@ def _rows(columns: Sequence[_Column]) -> list[list[str]]:
                 else formats.verdict_mark(finding.verdict, finding.promised)
             )
         rows.append(row)
+    for path in _asked(column.run for column in columns):
+        rows.append([_named(path), *(_measured(each.side, path) for each in columns)])
     for title, figure in _FIGURES:
         rows.append([title, *(figure(each.side) for each in columns)])
     return rows

@@ -416,7 +416,7 @@ def test_regions_are_as_far_apart_as_the_table_says() -> None:
     begun_ns = world.now_ns
     run(world, 1_000 * MS)
     [heard_ns] = [when for what, when in core(world, "n2").calls if what == "receive"]
-    assert heard_ns - begun_ns == 37_500 * US + PUT_HEARD_NS
+    assert heard_ns - begun_ns == 40_500 * US + PUT_HEARD_NS
 
 
 def test_a_stalled_disk_lets_go_when_it_goes_on() -> None:

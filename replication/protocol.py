@@ -270,6 +270,8 @@ class Backend:
     # that they survive. False: losing some is what was chosen, and no broken promise.
     lossless: Callable[[Any, int], bool] = lambda settings, members: True
     hosted: bool = False  # its cores are HostedCores
+    # Whether puts may be updates of counters and sets (storage_pb2.Update) with these settings.
+    updates: Callable[[Any], bool] | None = None  # None: never
 
 
 def check(backend: Backend, body: RequestBody) -> str | None:
@@ -287,6 +289,8 @@ def check(backend: Backend, body: RequestBody) -> str | None:
             return "write_id needs a client_id and a sequence from 1"
         if not isinstance(body, storage_pb2.DeleteRequest) and len(body.value) > VALUE_BYTES_MAX:
             return f"the value has {len(body.value)} bytes, expected at most {VALUE_BYTES_MAX}"
+        if isinstance(body, storage_pb2.PutRequest) and body.update and backend.updates is None:
+            return f"{backend.name} has no counters and sets: read the key and write what is to be"
     level = body.consistency
     if level != storage_pb2.CONSISTENCY_UNSPECIFIED and level not in backend.consistencies:
         known = storage_pb2.Consistency.values()

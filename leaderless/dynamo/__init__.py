@@ -1,8 +1,9 @@
 """A Dynamo-style key-value store as a pure core: any node serves, quorums of replicas agree.
 
 Read in this order: ``ring`` (who holds a key), ``vector`` and ``versions`` (what is kept when
-writes meet), ``resolve`` (what a read makes of it), ``context`` (what a client carries from a read
-to its next write), ``quorum`` (what a coordinator waits for), ``targets`` (whom it asks),
+writes meet), ``types`` (counters and sets), ``resolve`` (what a read makes of it), ``context``
+(what a client carries from a read to its next write), ``quorum`` (what a coordinator waits for),
+``targets`` (whom it asks),
 ``coordinator``, ``reading`` and ``repair``, ``writing``, ``hints`` (what waits for who was away),
 ``tombstones`` (when deleted keys go), ``forwarder`` (keys of other nodes), ``detector``, ``phi``,
 ``swim`` and ``gossip`` (who seems alive), ``merkle``, ``anti_entropy`` and
@@ -24,6 +25,9 @@ What a cluster of these guarantees, while what is persisted stays persisted
   wall clock. Acknowledged writes vanish by skewed clocks and by concurrency; VersionDropped tells
   of each that goes although the winner had not seen it. With ``"hlc"`` a hybrid clock decides: only
   concurrent writes vanish, never one that the winner's writer had read.
+- Updates (``storage_pb2.Update``, with ``"dvv"``): a counter shows every acknowledged increment
+  once, a set every element that was added and not removed by somebody who had seen it added. Nobody
+  has to read before; a retry of an increment may count twice only after 32 later ones.
 - ``resolve`` other than ``"siblings"``: a read answers with what a registered merge makes of the
   siblings. ``"lww"`` and ``"max"`` show one, and the reader's next write buries the others.
 - R + W > N, counted in primaries: a read sees every write acknowledged before it began, or a
@@ -135,4 +139,5 @@ backend = Backend(
     },
     # A clock that is behind makes a later write lose to an earlier one, acknowledged or not.
     lossless=lambda settings, members: settings.versions.keeps_siblings,
+    updates=lambda settings: settings.versions is Versions.DVV,
 )

@@ -25,6 +25,7 @@ from leaderless.dynamo.pending import NUMBERS_PER_LIFE
 from leaderless.dynamo.quorum import Conditional, Origin
 from leaderless.dynamo.repair import merge_answers
 from leaderless.dynamo.targets import NOBODY, Targets
+from leaderless.dynamo.types import shown
 from leaderless.dynamo.versions import Siblings, Version, decode, encode
 from leaderless.v1 import dynamo_pb2
 from replication.errors import (
@@ -334,7 +335,7 @@ class Proposers:
     def _reply_read(self, round_: _Round, siblings: Siblings) -> None:
         self._rounds.pop(round_.number, None)
         response = storage_pb2.GetResponse(
-            versions=siblings.distinct(),
+            versions=shown(siblings),
             context=encode_context(round_.body.key, siblings.seen),
             served=self._served(round_, round_.granted),
         )
@@ -357,7 +358,7 @@ class Proposers:
 
 def _mismatch(body: storage_pb2.CompareAndSetRequest, held: Siblings) -> Conflict | None:
     """Return why the condition does not hold, None if it does."""
-    live = [version for version in held.distinct() if not version.tombstone]
+    live = [version for version in shown(held) if not version.tombstone]
     if len(live) > 1:
         return Conflict(f"the key has {len(live)} siblings: read it and write plainly")
     if not body.HasField("expected"):

@@ -14,14 +14,15 @@ def change_events(key: str, before: Siblings, after: Siblings) -> Iterator[event
     added = [dot for dot in after.versions if dot not in before.versions]
     dropped = [dot for dot in before.versions if dot not in after.versions]
     if added and len(after.versions) > 1:
-        siblings = after.distinct()
+        # Counters and sets are merged, whatever number of versions they are kept as.
+        siblings = [version for version in after.distinct() if not version.update]
         if len(siblings) > 1:
             created = event_pb2.SiblingsCreated(
                 key=key, versions=[without_value(version) for version in siblings]
             )
             yield event_pb2.Event(siblings_created=created)
     # With more than one version added by a repair it is not known which of them had read what.
-    if len(dropped) > 1 and len(added) == 1:
+    if len(dropped) > 1 and len(added) == 1 and not after.versions[added[0]].update:
         yield from _resolved(key, before, after.versions[added[0]], dropped)
     # With siblings this is never so: a version that goes was read by the writer of a newer one.
     for dot in dropped:

@@ -4,7 +4,8 @@
 - What a replica has seen of a key only grows, crashes included: a dot that it has let anybody know
   of is known to it after every restart.
 - With siblings (``dvv``) a version goes only when a write that had read it has come: no
-  acknowledged write is dropped by another one that was concurrent.
+  acknowledged write is dropped by another one that was concurrent. An update of a counter or a set
+  also replaces what it repeats.
 - What a writer had read is in the context that it gets back: contexts only grow.
 - A write that was acknowledged is durable at every replica that the answer names, or was at one
   that stood in for a primary and has handed it over since, or that has purged a delete since.
@@ -19,12 +20,13 @@ A broken promise raises AssertionError that names the key, the dot and the nodes
 
 from collections.abc import Sequence
 
+from leaderless.dynamo import types
 from leaderless.dynamo.context import CONTEXT_HOLES_MAX, decode_context
 from leaderless.dynamo.core import DynamoCore
 from leaderless.dynamo.replica import SPACE, STAND_IN_SPACE
 from leaderless.dynamo.settings import DynamoSettings, Purge
 from leaderless.dynamo.vector import NOTHING, VersionVector
-from leaderless.dynamo.versions import EMPTY, Siblings
+from leaderless.dynamo.versions import EMPTY, Siblings, Version
 from replication.errors import InvalidRequest, OperationError
 from replication.protocol import Core, Effect, NodeId, Persist, Put, RequestBody, Response
 from replication.v1 import storage_pb2
@@ -149,7 +151,7 @@ class DynamoInvariants:
     def _changed(self, node: NodeId, key: str, before: Siblings, after: Siblings) -> None:
         for dot, version in after.versions.items():
             if dot not in before.versions:
-                self._named(node, key, dot, version.write_id, after)
+                self._named(node, key, dot, version.write_id, before, after)
         self._grows(node, key, before, after, "forgot")
         if not self._keeps_siblings:
             return
@@ -161,13 +163,21 @@ class DynamoInvariants:
             )
 
     def _named(
-        self, node: NodeId, key: str, dot: Dot, write_id: storage_pb2.WriteId, after: Siblings
+        self,
+        node: NodeId,
+        key: str,
+        dot: Dot,
+        write_id: storage_pb2.WriteId,
+        before: Siblings,
+        after: Siblings,
     ) -> None:
         name = (write_id.client_id, write_id.sequence)
         first = self._writes.get((key, dot))
         if first is None:
             # Not registered before it is released: a dot that dies with its node was never given.
             context = self._contexts.get(name, NOTHING)
+            if after.versions[dot].update:
+                context = _replaced(after.versions[dot], before, after, context)
             if name in self._conditional:
                 # Its proposer read for it: the proposal carries what that was.
                 context = after.vector
@@ -183,6 +193,17 @@ class DynamoInvariants:
             f"What a replica has seen only grows: {node} had seen {before.vector} of {key} and "
             f"{verb} some of it: {after.vector}"
         )
+
+
+def _replaced(
+    version: Version, before: Siblings, after: Siblings, context: VersionVector
+) -> VersionVector:
+    """Return what an update may drop: what says no more than it, whoever has read it."""
+    vector = context if version.update == types.REMOVE else NOTHING
+    for dot, other in sorted(before.versions.items()):
+        if dot not in after.versions and types.replaces(version, other, b""):
+            vector = vector.with_dot(*dot)
+    return vector
 
 
 def _siblings(core: Core, place: Place) -> Siblings:

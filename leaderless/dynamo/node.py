@@ -143,8 +143,10 @@ class Node:
                 self.observe(event)
             warn = self.settings.siblings_warn
             if len(before.versions) <= warn < len(after.versions):
-                excess = event_pb2.SiblingsExcessive(key=key, siblings=len(after.versions))
-                self.observe(event_pb2.Event(siblings_excessive=excess))
+                siblings = sum(not version.update for version in after.versions.values())
+                if siblings > warn:
+                    excess = event_pb2.SiblingsExcessive(key=key, siblings=siblings)
+                    self.observe(event_pb2.Event(siblings_excessive=excess))
         return True, after
 
     def remember_purged(self, key: str, vector: VersionVector) -> None:

@@ -18,6 +18,7 @@ from leaderless.dynamo.quorum import PendingHedge, PendingRead, PendingRepair
 from leaderless.dynamo.repair import compare_answers, merge_answers
 from leaderless.dynamo.resolve import resolved_of
 from leaderless.dynamo.settings import Fanout, ReadRepair
+from leaderless.dynamo.types import shown
 from leaderless.dynamo.versions import Siblings, Versions, decode, encode
 from leaderless.v1 import dynamo_pb2
 from replication.errors import OperationError, QuorumTimeout
@@ -163,7 +164,7 @@ class Reads:
             siblings = merge_answers(read.answers, self._decoder(read.key), node.versioning)
         else:
             siblings = self._decoder(read.key)(read.repaired)
-        versions, resolved = resolved_of(node.settings.resolve, siblings.distinct())
+        versions, resolved = resolved_of(node.settings.resolve, shown(siblings))
         newest_ns = siblings.newest_ns() if node.settings.versions is Versions.HLC else 0
         response = storage_pb2.GetResponse(
             versions=versions,

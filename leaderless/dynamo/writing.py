@@ -1,5 +1,6 @@
 """Writes: stored here first, then sent to the others who were chosen; W copies make the reply."""
 
+from leaderless.dynamo import types
 from leaderless.dynamo.context import context_timestamp_ns, decode_context, encode_context
 from leaderless.dynamo.hints import Handoff
 from leaderless.dynamo.node import Node
@@ -11,7 +12,7 @@ from leaderless.dynamo.vector import VersionVector
 from leaderless.dynamo.versions import Siblings, Version, Versions, encode
 from leaderless.v1 import dynamo_pb2
 from replication.errors import InvalidRequest, OperationError, Overloaded, QuorumTimeout
-from replication.protocol import Instant, NodeId
+from replication.protocol import VALUE_BYTES_MAX, Instant, NodeId
 from replication.v1 import event_pb2, storage_pb2
 
 
@@ -97,7 +98,11 @@ class Writes:
         """
         node = self._node
         context = decode_context(body.key, body.context)
-        held = (node.stand_ins if stand_in else node.replica).siblings(body.key)
+        replica = node.stand_ins if stand_in else node.replica
+        held = replica.siblings(body.key)
+        if isinstance(body, storage_pb2.PutRequest) and body.update:
+            size = len(replica.encoded(body.key))
+            return self._accept_update(now, body, held, context, size)
         version = held.holding(body.write_id) if held.versions else None
         if version is not None:
             node.counters["writes_recognised"] += 1
@@ -108,6 +113,46 @@ class Writes:
         is_delete = isinstance(body, storage_pb2.DeleteRequest)
         write, seen = node.versioning.accept(held, version, context)
         return AcceptedWrite(body.key, dot, write, seen, is_delete)
+
+    def _accept_update(
+        self,
+        now: Instant,
+        body: storage_pb2.PutRequest,
+        held: Siblings,
+        context: VersionVector,
+        size: int,
+    ) -> AcceptedWrite:
+        """Return the version that an update makes of what is held: see ``types``."""
+        node = self._node
+        if node.settings.versions is not Versions.DVV:
+            raise InvalidRequest(
+                f"counters and sets need versions = 'dvv', here it is '{node.settings.versions}'"
+            )
+        types.require_form(body)
+        version = types.recognised(held, body, node.actor)
+        if version is not None:
+            node.counters["writes_recognised"] += 1
+        else:
+            if size > VALUE_BYTES_MAX and body.update == types.ADD:
+                raise InvalidRequest(
+                    f"the set has {size} bytes, expected at most {VALUE_BYTES_MAX} before an add"
+                )
+            if body.update == types.REMOVE and not held.vector.includes(context):
+                raise Overloaded(f"{node.name} has not seen what is to be removed: try again")
+            actor, counter = node.next_dot(body.key, held, context)
+            version = Version(
+                value=types.value_of(held, body, actor),
+                tombstone=body.update == types.REMOVE,
+                write_id=body.write_id,
+                dot=storage_pb2.Dot(actor=actor, counter=counter),
+                timestamp_ns=self._timestamp_ns(now, body, held),
+                update=body.update,
+            )
+        dot = (version.dot.actor, version.dot.counter)
+        write = types.write_of(held, version, body.value, context)
+        # A counter's version stands for increments that this writer has not read.
+        seen = context if body.update == types.INCREMENT else context.with_dot(*dot)
+        return AcceptedWrite(body.key, dot, write, seen, is_delete=False)
 
     def _new_version(
         self, now: Instant, body: WriteBody, held: Siblings, context: VersionVector
@@ -130,7 +175,9 @@ class Writes:
             read_ns = max(read_ns, context_timestamp_ns(body.context))
         timestamp_ns = self._node.versioning.timestamp_ns(now.wall_ns, read_ns)
         # Nothing is decided by it here, but reads may resolve by it, and a delete has its grace.
-        is_delete = isinstance(body, storage_pb2.DeleteRequest)
+        is_delete = (
+            isinstance(body, storage_pb2.DeleteRequest) or body.update == storage_pb2.UPDATE_REMOVE
+        )
         if settings.resolve is Resolve.LWW or (is_delete and settings.purge is not Purge.NEVER):
             return timestamp_ns or now.wall_ns
         return timestamp_ns

@@ -1246,3 +1246,54 @@ class KeyMove(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyMove: _TypeAlias = KeyMove  # noqa: Y015
+
+@_typing.final
+class Tally(_message.Message):
+    """What one life of a coordinator has counted of a counter: the value of its version."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTLED_FIELD_NUMBER: _builtins.int
+    LATEST_FIELD_NUMBER: _builtins.int
+    settled: _builtins.int
+    """the sum of those that are not listed"""
+    @_builtins.property
+    def latest(self) -> _containers.RepeatedCompositeFieldContainer[Global___Increment]:
+        """oldest first: a retry of one of them is known"""
+
+    def __init__(
+        self,
+        *,
+        settled: _builtins.int = ...,
+        latest: _abc.Iterable[Global___Increment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["latest", b"latest", "settled", b"settled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tally: _TypeAlias = Tally  # noqa: Y015
+
+@_typing.final
+class Increment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WRITE_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    amount: _builtins.int
+    @_builtins.property
+    def write_id(self) -> _storage_pb2.WriteId: ...
+    def __init__(
+        self,
+        *,
+        write_id: _storage_pb2.WriteId | None = ...,
+        amount: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["write_id", b"write_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "write_id", b"write_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Increment: _TypeAlias = Increment  # noqa: Y015

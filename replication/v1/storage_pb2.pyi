@@ -68,6 +68,37 @@ CONSISTENCY_LOCAL: Consistency.ValueType  # 7
 """leader: what the asked node has applied; may be stale"""
 Global___Consistency: _TypeAlias = Consistency  # noqa: Y015
 
+class _Update:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UpdateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Update.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UPDATE_UNSPECIFIED: _Update.ValueType  # 0
+    """replaces what `context` covers"""
+    UPDATE_INCREMENT: _Update.ValueType  # 1
+    """`value` is an integer in decimals, which is added to a counter"""
+    UPDATE_ADD: _Update.ValueType  # 2
+    """`value` is an element, without a comma, which is added to a set"""
+    UPDATE_REMOVE: _Update.ValueType  # 3
+    """`value` is an element; it goes as far as `context` covers its additions"""
+
+class Update(_Update, metaclass=_UpdateEnumTypeWrapper):
+    """What a put does with the value that the key holds. REPLACE is the only one that every backend
+    offers. The others make the key a counter or a set, which the replicas merge: they need no read
+    before them, and leave no siblings. Both are read as one version, see GetResponse.
+    """
+
+UPDATE_UNSPECIFIED: Update.ValueType  # 0
+"""replaces what `context` covers"""
+UPDATE_INCREMENT: Update.ValueType  # 1
+"""`value` is an integer in decimals, which is added to a counter"""
+UPDATE_ADD: Update.ValueType  # 2
+"""`value` is an element, without a comma, which is added to a set"""
+UPDATE_REMOVE: Update.ValueType  # 3
+"""`value` is an element; it goes as far as `context` covers its additions"""
+Global___Update: _TypeAlias = Update  # noqa: Y015
+
 @_typing.final
 class WriteId(_message.Message):
     """Names one write of one client for ever. Retries carry the same id."""
@@ -129,10 +160,13 @@ class Version(_message.Message):
     WRITE_ID_FIELD_NUMBER: _builtins.int
     DOT_FIELD_NUMBER: _builtins.int
     TIMESTAMP_NS_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
     value: _builtins.bytes
     tombstone: _builtins.bool
     timestamp_ns: _builtins.int
     """leaderless, where it decides: clock of the coordinator, Unix time"""
+    update: Global___Update.ValueType
+    """not REPLACE: of a counter or a set; in a response, all of it"""
     @_builtins.property
     def write_id(self) -> Global___WriteId: ...
     @_builtins.property
@@ -147,10 +181,11 @@ class Version(_message.Message):
         write_id: Global___WriteId | None = ...,
         dot: Global___Dot | None = ...,
         timestamp_ns: _builtins.int = ...,
+        update: Global___Update.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["dot", b"dot", "write_id", b"write_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dot", b"dot", "timestamp_ns", b"timestamp_ns", "tombstone", b"tombstone", "value", b"value", "write_id", b"write_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dot", b"dot", "timestamp_ns", b"timestamp_ns", "tombstone", b"tombstone", "update", b"update", "value", b"value", "write_id", b"write_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,6 +295,8 @@ class GetResponse(_message.Message):
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]:
         """Empty: the key was never written (or its tombstone is purged). One live version: the value.
         Only tombstones: deleted. More than one: siblings, concurrent writes that nobody reconciled.
+        A counter is one version, a number in decimals; so is a set, its elements in order of their
+        bytes, joined by commas. Plain versions of the same key stand beside them as siblings.
         """
 
     @_builtins.property
@@ -293,6 +330,7 @@ class PutRequest(_message.Message):
     CONSISTENCY_FIELD_NUMBER: _builtins.int
     W_FIELD_NUMBER: _builtins.int
     PW_FIELD_NUMBER: _builtins.int
+    UPDATE_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     value: _builtins.bytes
     context: _builtins.bytes
@@ -302,6 +340,7 @@ class PutRequest(_message.Message):
     """leaderless: replicas to wait for, 1 to N; 0 = as `consistency` says"""
     pw: _builtins.int
     """leaderless: how many of them must be primaries; 0 = as the cluster is set"""
+    update: Global___Update.ValueType
     @_builtins.property
     def write_id(self) -> Global___WriteId:
         """required"""
@@ -316,10 +355,11 @@ class PutRequest(_message.Message):
         consistency: Global___Consistency.ValueType = ...,
         w: _builtins.int = ...,
         pw: _builtins.int = ...,
+        update: Global___Update.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["write_id", b"write_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "context", b"context", "key", b"key", "pw", b"pw", "value", b"value", "w", b"w", "write_id", b"write_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistency", b"consistency", "context", b"context", "key", b"key", "pw", b"pw", "update", b"update", "value", b"value", "w", b"w", "write_id", b"write_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,7 +373,9 @@ class PutResponse(_message.Message):
     SERVED_FIELD_NUMBER: _builtins.int
     DOT_FIELD_NUMBER: _builtins.int
     context: _builtins.bytes
-    """the request's context and this write, not what the writer has not read"""
+    """The request's context and this write, not what the writer has not read. Of an increment the
+    request's context alone: the write stands for others too.
+    """
     @_builtins.property
     def served(self) -> Global___Served: ...
     @_builtins.property

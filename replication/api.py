@@ -31,7 +31,7 @@ from replication.protocol import Family
 from replication.report import run_directory
 from replication.run.both import execute_both
 from replication.run.execute import Tell
-from replication.simulation import simulate_both
+from replication.simulation import refuse, simulate_both
 
 __all__ = [
     "analyse",
@@ -102,6 +102,7 @@ def simulate(
     A core that raises, or breaks an invariant of its family, ends its side: ``problems`` says so.
     """
     plan = make_plan(scenario, seed)
+    refuse(plan, families)
     folder, header = _begin(plan, runs, again, "simulate")
     sides = simulate_both(plan, families=families)
     histories = {family: side.history for family, side in sides.items()}

@@ -190,3 +190,20 @@ def test_the_public_api_is_one_sorted_list_of_what_exists() -> None:
     assert all(getattr(replication, name) is not None for name in replication.__all__)
     with pytest.raises(AttributeError):
         replication.nothing  # noqa: B018
+
+
+def test_what_cannot_be_done_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    out = ["--out", str(tmp_path / "runs")]
+
+    for arguments, words in (
+        (["simulate", "raftos-specimen", *out], "raftos-specimen:raftos: raftos runs code of"),
+        (["up", "raft", "--name", "../x", *out], '--name: "../x" is no name, expected letters'),
+        (["validate", str(tmp_path / "folder.toml")], "is a folder, expected a scenario file"),
+        (["simulate", "split-brain:nope", *out], 'there is no variant "nope"; there are: raft'),
+        (["cmpare", "steady"], "No such command 'cmpare'. Did you mean 'compare'?"),
+    ):
+        code, printed, said = invoke(*arguments)
+        assert (code, printed) == (ExitCode.USAGE, "")
+        assert words in said
+    assert not (tmp_path / "runs").exists()

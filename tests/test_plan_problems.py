@@ -383,3 +383,20 @@ def test_problems_come_in_the_order_of_the_sections() -> None:
         "expect[1]",
         "titel",
     ]
+
+
+def test_what_is_left_of_a_broken_table_brings_no_second_complaint() -> None:
+    delay = SOUND + '[simulation.network]\ndelay = { kind = "exponential", floor = "1ms" }\n'
+    variants = 'variant = [7, { name = "a", set = ["run.duration=5s"] }, { set = ["x=1"] }]\n'
+
+    assert problems(delay) == [
+        'simulation.network.delay.kind: unknown key, expected "median", "sigma", "floor", "mean", '
+        '"low" or "high"'
+    ]
+    assert problems(variants + SOUND) == [
+        "variant[1]: 7 is a number, expected a table",
+        "variant[3].name: missing",
+    ]
+    assert problems(SOUND + '[variant]\nname = "a"\n') == [
+        "variant: one table, write [[variant]] with double brackets"
+    ]

@@ -1,5 +1,6 @@
 """Every invariant of a family is broken by some mistake, and kept by the honest core."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from leaderless.dynamo.invariants import DynamoInvariants
 from replication.protocol import Family
 from replication.simulation.invariants import find_invariants
 from replication.simulation.pool import swarm
+from replication.v1 import storage_pb2
 
 
 def scenario(backend: str) -> dict[str, Any]:
@@ -65,3 +67,31 @@ def test_invariants_are_found_beside_a_package_or_inside_a_module() -> None:
         assert make is not None
         assert isinstance(make(settings, nodes), expected)
     assert find_invariants("tests.support.scripted_core:scripted_backend") is None
+
+
+@pytest.mark.parametrize(
+    ("level", "ppm", "judged"),
+    [
+        (storage_pb2.CONSISTENCY_LEASE, 0, True),
+        (storage_pb2.CONSISTENCY_LEASE, 50_000, True),
+        (storage_pb2.CONSISTENCY_LEASE, 150_000, False),
+        (storage_pb2.CONSISTENCY_LEASE, -100_000, False),
+        (storage_pb2.CONSISTENCY_UNSPECIFIED, 150_000, True),
+        (storage_pb2.CONSISTENCY_LOCAL, 0, False),
+    ],
+)
+def test_a_lease_promises_what_the_rates_of_clocks_allow(
+    level: storage_pb2.Consistency, ppm: int, judged: bool
+) -> None:
+    watcher = RaftInvariants(RaftSettings(clock_drift_max=0.1), ("n1", "n2"))
+    written = storage_pb2.PutResponse(served=storage_pb2.Served(log_index=7))
+    read = storage_pb2.GetRequest(key="k", consistency=level)
+    old = storage_pb2.GetResponse(served=storage_pb2.Served(log_index=6))
+    watcher.clock_runs("n1", 0)
+    watcher.clock_runs("n2", ppm)
+    watcher.clock_runs("n2", 0)  # a lease of that time may last on
+    watcher.replied("n1", storage_pb2.PutRequest(key="k"), written)
+    watcher.submitted("n1", read)
+
+    with pytest.raises(AssertionError, match=r"§6\.4") if judged else nullcontext():
+        watcher.replied("n1", read, old)

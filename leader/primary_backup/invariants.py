@@ -47,6 +47,9 @@ class PrimaryBackupInvariants:
         self._read_floors: dict[tuple[NodeId, int], tuple[StorageRequest, Index]] = {}
         self._void = False  # a disk was wiped
 
+    def clock_runs(self, node: NodeId, ppm: int) -> None:
+        """What is checked here rests on no clock."""
+
     def started(self, node: NodeId, core: Core) -> None:
         """A life begins: no epoch that was let out may be forgotten."""
         assert isinstance(core, PrimaryBackupCore), "these are its invariants"

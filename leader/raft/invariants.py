@@ -89,6 +89,11 @@ class RaftInvariants:
 
     def __init__(self, settings: RaftSettings, nodes: Sequence[NodeId]) -> None:
         self._default_read = settings.default_read
+        # Of clocks' rates, as leases have it; once it was passed, leases promise nothing any more:
+        # when the last one of that time has ended is not known here.
+        self._drift_max = settings.clock_drift_max
+        self._clock_ppm: dict[NodeId, int] = {}
+        self._leases_hold = True
         self._acknowledged_index: Index = 0  # the highest of a write that was acknowledged
         # By node and request; the request is kept so that its identity stays its own.
         self._read_floors: dict[tuple[NodeId, int], tuple[Index, storage_pb2.GetRequest]] = {}
@@ -101,6 +106,13 @@ class RaftInvariants:
         # By index from 1: the entry, and the term of the node that first released its commit.
         self._committed: list[tuple[bytes, Term]] = []
         self._state = CommittedState(settings)
+
+    def clock_runs(self, node: NodeId, ppm: int) -> None:
+        """Note whether clocks keep to the bound that leases rest on (dissertation §6.4.1)."""
+        self._clock_ppm[node] = ppm
+        rates = [1_000_000 + each for each in self._clock_ppm.values()]
+        if max(rates) > min(rates) * (1 + self._drift_max):
+            self._leases_hold = False
 
     def started(self, node: NodeId, core: Core) -> None:
         """A life begins: nothing that was let out may be missing."""
@@ -141,10 +153,17 @@ class RaftInvariants:
             self._read_floors.setdefault((node, id(body)), (self._acknowledged_index, body))
 
     def _is_linearizable(self, body: storage_pb2.GetRequest) -> bool:
-        if body.consistency == storage_pb2.CONSISTENCY_UNSPECIFIED:
-            return self._default_read is not DefaultRead.LOCAL
-        # A lease promises the same, as long as clocks keep to the bound.
-        return body.consistency != storage_pb2.CONSISTENCY_LOCAL
+        return self._read_as(body) is not DefaultRead.LOCAL
+
+    def _read_as(self, body: storage_pb2.GetRequest) -> DefaultRead:
+        match body.consistency:
+            case storage_pb2.CONSISTENCY_LOCAL:
+                return DefaultRead.LOCAL
+            case storage_pb2.CONSISTENCY_LEASE:
+                return DefaultRead.LEASE
+            case storage_pb2.CONSISTENCY_UNSPECIFIED:
+                return self._default_read
+        return DefaultRead.LINEARIZABLE
 
     def stepped(self, node: NodeId, core: Core, effects: Sequence[Effect]) -> Step | None:
         """Check the log; return what is to be checked when it has left the node."""
@@ -237,6 +256,8 @@ class RaftInvariants:
             self._acknowledged_index = max(self._acknowledged_index, index)
             return
         floor, _ = self._read_floors.pop((node, id(body)), (0, body))
+        if self._read_as(body) is DefaultRead.LEASE and not self._leases_hold:
+            return
         assert index >= floor, (
             f"Linearizable reads see acknowledged writes (dissertation §6.4): {node} read "
             f"{body.key} at index {index}, and the write at index "

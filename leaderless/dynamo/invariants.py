@@ -52,6 +52,9 @@ class DynamoInvariants:
         self._dropped: dict[tuple[NodeId, str], VersionVector] = {}  # handed over or purged
         self._wiped: set[NodeId] = set()  # ever
 
+    def clock_runs(self, node: NodeId, ppm: int) -> None:
+        """What is checked here rests on no clock."""
+
     def started(self, node: NodeId, core: Core) -> None:
         """A life begins with at least what was released before."""
         for place, siblings in self._durable[node].items():

@@ -4,6 +4,7 @@ Exit codes: 0 all expectations met, 1 violated, 2 usage, 3 unknown or inconclusi
 broke, 130 interrupted (after healing).
 """
 
+from difflib import get_close_matches
 from importlib import import_module
 
 import click
@@ -59,6 +60,15 @@ class LazyGroup(Edge, click.Group):
         command = getattr(import_module(f"replication.cli.{module}"), f"{cmd_name}_command")
         assert isinstance(command, click.Command), f"{cmd_name} is not a command"
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click; an unknown command is told with the one that was probably meant."""
+        meant = get_close_matches(args[0], COMMANDS, n=1)
+        if args[0] not in COMMANDS and meant:
+            ctx.fail(f"No such command '{args[0]}'. Did you mean '{meant[0]}'?")
+        return super().resolve_command(ctx, args)
 
 
 @click.command(

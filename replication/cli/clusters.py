@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from replication.v1.control_pb2 import NodeStatus, StatusResponse
 
 UP = "up"
+NAME, NAME_WORDS = r"[A-Za-z0-9_][A-Za-z0-9._-]*", "letters, digits, dots, - and _"
 
 
 def find_cluster(runs: Path, name: str | None) -> "Detached":
@@ -78,6 +80,8 @@ def up_command(
     found = find_backend(backend)
     name = name or found.backend.name
     problems = Problems("up")
+    if not re.fullmatch(NAME, name):  # it becomes a folder
+        problems.add_sentence((), f'--name: "{name}" is no name, expected {NAME_WORDS}')
     settings = read_settings(
         found.backend, apply_overrides({}, overrides), (found.backend.name,), nodes, problems
     )

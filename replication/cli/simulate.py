@@ -84,11 +84,14 @@ def simulate_command(side: str | None, seeds: range | None, **options: Any) -> N
     if misplaced:
         raise click.UsageError(f"{', '.join(misplaced)} needs --seeds A-B")
     from replication import api
+    from replication.simulation import refuse
 
+    variants = [(chosen, *loaded(chosen)) for chosen in each_variant(options)]
+    for _, scenario, _ in variants:
+        refuse(scenario.plan, families)  # before any of them begins
     found: list[Any] = []
     done: list[Scenario] = []
-    for chosen in each_variant(options):
-        scenario, seed = loaded(chosen)
+    for chosen, scenario, seed in variants:
         sides = changed_sides(scenario, done, families)
         done.append(scenario)
         if not sides:

@@ -27,6 +27,7 @@ _TABLE_LISTS: tuple[Path, ...] = (
     ("fault",),
     ("expect",),
     ("workload", "operation"),
+    ("variant",),
 )
 
 
@@ -46,8 +47,16 @@ def read_document(raw: Mapping[str, Any], problems: Problems) -> ScenarioDocumen
     sound = deepcopy(tables)
     for detail in details:
         path = _path_in(tables, detail["loc"])
+        if detail["type"] == "missing":
+            path = (*path, detail["loc"][-1])
         _complain(path, dict(detail), problems)
         _prune(sound, path, a_table=detail["type"] == "model_type")
+    try:
+        return ScenarioDocument.model_validate(sound)
+    except ValidationError as error:
+        # What is left of a table may be no whole one any more: then its section goes.
+        for detail in error.errors(include_url=False):
+            sound.pop(detail["loc"][0], None)
     return ScenarioDocument.model_validate(sound)
 
 
@@ -123,6 +132,8 @@ def complaint(kind: str, context: Mapping[str, Any], value: object) -> str:
             return f"{shown(value)} is too large, expected at most {_limit(context['le'])}"
         case "string_too_short":
             return "empty, expected text"
+        case "missing":
+            return "missing"
         case _ if kind in _KINDS:
             it = shown(value) if not isinstance(value, dict) else ""
             return f"{it} is {_kind_words(value)}, expected {_KINDS[kind]}".removeprefix(" is ")
@@ -150,7 +161,7 @@ def _complain_of_key(path: Path, problems: Problems) -> None:
     *parents, key = path
     known = _keys_at(tuple(parents))
     elsewhere = next((each for each in _all_keys() if each.split(".")[-1] == key), None)
-    if elsewhere is not None:
+    if elsewhere is not None and key != "kind":  # many tables have a kind
         problems.add(path, f'unknown key; did you mean "{elsewhere}"?')
         return
     problems.add(path, unknown_key(str(key), known))

@@ -54,6 +54,8 @@ def find_scenario(name_or_path: str | Path) -> Path:
     name = str(name_or_path).removesuffix(".toml")
     if name in shipped:
         return shipped[name]
+    if path.is_dir():
+        raise ConfigError([f"{path} is a folder, expected a scenario file or a name"])
     meant = closest(path.stem, shipped)
     hint = f"did you mean {meant}? " if meant else ""
     raise ConfigError(

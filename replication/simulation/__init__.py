@@ -25,7 +25,7 @@ nobody else uses the machine. So latencies are of the right size and have no lon
 """
 
 from replication.simulation.draw import draw_scenario
-from replication.simulation.execute import Broken, Simulated, simulate, simulate_both
+from replication.simulation.execute import Broken, Simulated, refuse, simulate, simulate_both
 from replication.simulation.judging import Failure, judge
 from replication.simulation.pool import swarm
 from replication.simulation.seeds import SeedResult, SwarmReport, simulate_seed
@@ -53,6 +53,7 @@ __all__ = [
     "SwarmReport",
     "draw_scenario",
     "judge",
+    "refuse",
     "shrink",
     "shrink_seed",
     "simulate",

@@ -115,6 +115,14 @@ def simulate_both(
     return sides
 
 
+def refuse(plan: Plan, families: Sequence[Family]) -> None:
+    """Raise ConfigError unless all these sides can be simulated."""
+    backends = [load_backend(plan.backends[family].path) for family in families]
+    if hosted := [each.name for each in backends if each.hosted]:
+        words = "runs code of its own on an event loop: no simulation"
+        raise ConfigError([f"{plan.name}: {name} {words}" for name in hosted])
+
+
 class _Side:
     def __init__(
         self,
@@ -130,9 +138,7 @@ class _Side:
         self._family = family
         self._choice = plan.backends[family]
         self._backend = load_backend(self._choice.path)
-        if self._backend.hosted:
-            name = self._backend.name
-            raise ConfigError([f"{name} runs code of its own on an event loop: no simulation"])
+        refuse(plan, [family])
         self._progress = progress
         room = settings or simulated_settings(plan.scenario, plan.name)
         room = replace(room, disk=replace(room.disk, sync=room.disk.sync and plan.sync != "off"))

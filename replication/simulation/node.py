@@ -101,6 +101,8 @@ class Node:
             self._legs,
         )
         instant = self.clock.instant(self._timeline.now_ns)
+        if self._watcher is not None:
+            self._watcher.clock_runs(self.name, self.clock.ppm)
         try:
             effects = core.start(instant, self.disk)
             if self._watcher is not None:
@@ -334,6 +336,8 @@ class Node:
 
     def clock_changed(self) -> None:
         """The rate of the clock changed: the timer is set by the new one."""
+        if self._watcher is not None:
+            self._watcher.clock_runs(self.name, self.clock.ppm)
         if self.alive and self.core is not None:
             self._wake_ns = self.core.wake_at()
             self._alarm_ns = None

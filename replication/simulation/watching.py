@@ -34,8 +34,11 @@ class Watcher(Protocol):
     ``stepped`` sees what the core has in memory, which nobody else may have heard of yet: what it
     returns (unless None) is given back to ``released`` once everything that the step wrote is
     durable, before what the step lists behind it leaves. A crash before that takes it away with the
-    rest. ``stopped`` is told of a wiped disk separately.
+    rest. ``stopped`` is told of a wiped disk separately. ``clock_runs`` comes before every start,
+    and whenever the rate of a node's clock changes: some promises rest on it.
     """
+
+    def clock_runs(self, node: NodeId, ppm: int) -> None: ...
 
     def started(self, node: NodeId, core: Core) -> None: ...
 

@@ -252,7 +252,7 @@ WORKLOAD = [
     (
         'consistency = { leader = { get = "quorum" } }',
         'workload.consistency.leader.get: "quorum" is no level that raft offers a get, '
-        'expected "linearizable" or "local"',
+        'expected "lease", "linearizable" or "local"',
     ),
     (
         'consistency = { leader = { put = "local" } }',

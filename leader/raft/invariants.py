@@ -255,6 +255,7 @@ class RaftInvariants:
         if not isinstance(result, storage_pb2.GetResponse):
             self._acknowledged_index = max(self._acknowledged_index, index)
             return
+        assert isinstance(body, storage_pb2.GetRequest), "a read gets what was read"
         floor, _ = self._read_floors.pop((node, id(body)), (0, body))
         if self._read_as(body) is DefaultRead.LEASE and not self._leases_hold:
             return

@@ -56,7 +56,7 @@ def read_document(raw: Mapping[str, Any], problems: Problems) -> ScenarioDocumen
     except ValidationError as error:
         # What is left of a table may be no whole one any more: then its section goes.
         for detail in error.errors(include_url=False):
-            sound.pop(detail["loc"][0], None)
+            sound.pop(str(detail["loc"][0]), None)
     return ScenarioDocument.model_validate(sound)
 
 

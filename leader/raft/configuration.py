@@ -10,7 +10,7 @@ intermediate cluster of even size that tolerates no more than before, and the pu
 without the amendment that single-server changes needed (Ongaro, raft-dev, 2015).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from leader.raft.log import Index
@@ -45,11 +45,15 @@ class Configuration:
     @property
     def all_voters(self) -> tuple[NodeId, ...]:
         """Everybody whose vote counts, each once."""
+        if not self.outgoing:
+            return self.voters
         return tuple(dict.fromkeys((*self.voters, *self.outgoing)))
 
     @property
     def members(self) -> tuple[NodeId, ...]:
         """Everybody who is to hold the log, each once."""
+        if not self.outgoing and not self.learners:
+            return self.voters
         return tuple(dict.fromkeys((*self.voters, *self.outgoing, *self.learners)))
 
     def reached(self, levels: Mapping[NodeId, int]) -> int:
@@ -106,7 +110,6 @@ class Configurations:
         """Begin anew behind a snapshot."""
         self._known = [(index, configuration)]
 
-    def possible(self) -> Iterator[Configuration]:
-        """Yield the last committed one and those that may still take its place."""
-        for _, configuration in self._known:
-            yield configuration
+    def possible(self) -> list[Configuration]:
+        """Return the last committed one and those that may still take its place."""
+        return [configuration for _, configuration in self._known]

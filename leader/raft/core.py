@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 
 from leader.raft import election, following, installing
 from leader.raft.compaction import Compaction
+from leader.raft.deadlines import earliest
 from leader.raft.election import Candidacy
 from leader.raft.leading import Leader
 from leader.raft.log import Term
@@ -128,14 +129,12 @@ class RaftCore:
 
     def wake_at(self) -> int | None:
         """See ``Core``."""
-        due = [self._compaction.due_ns, self.waiting.due_ns(bool(self._known_leader))]
+        due_ns = earliest(self.waiting.due_ns(bool(self._known_leader)), self._compaction.due_ns)
         if self.leader is not None:
-            due.append(self.leader.due_ns())
-        elif self.candidacy is not None:
-            due += (self._election_due_ns, self.candidacy.repeat_due_ns)
-        elif self.replica.may_campaign:
-            due.append(self._election_due_ns)
-        return min((each for each in due if each is not None), default=None)
+            return earliest(due_ns, self.leader.due_ns())
+        if self.candidacy is not None:
+            return earliest(due_ns, self._election_due_ns, self.candidacy.repeat_due_ns)
+        return earliest(due_ns, self._election_due_ns) if self.replica.may_campaign else due_ns
 
     def flush(self, now: Instant) -> list[Effect]:
         """See ``Core``. Everything that a leader sends leaves from here."""

@@ -9,6 +9,15 @@ Key = TypeVar("Key", bound=int)
 GRAIN_NS = 1_000_000
 
 
+def earliest(*moments_ns: int | None) -> int | None:
+    """Return the first of the moments that there are, None when there is none."""
+    first_ns: int | None = None
+    for each_ns in moments_ns:
+        if each_ns is not None and (first_ns is None or each_ns < first_ns):
+            first_ns = each_ns
+    return first_ns
+
+
 class Deadlines(Generic[Key]):
     """Deadlines over ``waiting``; what has left ``waiting`` is forgotten by and by.
 

@@ -12,26 +12,27 @@ def follow(replica: Replica, leader: NodeId, append: raft_pb2.AppendEntries) -> 
     The answer stands behind the write of the entries, so success means stored. It also stands for
     entries that an earlier copy of this message brought: their write is further ahead still.
     """
-    result = raft_pb2.AppendEntriesResult(
-        round=append.round, prev_log_index=append.prev_log_index, clock_ns=replica.now_ns
-    )
+    message = raft_pb2.RaftMessage(term=replica.term)
+    result = message.append_entries_result
+    result.round = append.round
+    result.prev_log_index = prev_log_index = append.prev_log_index
+    result.clock_ns = replica.now_ns
     log = replica.log
     # What our snapshot stands for was committed, so every later leader has it too.
-    if append.prev_log_index < log.start_index or log.matches(
-        append.prev_log_index, append.prev_log_term
-    ):
+    if prev_log_index < log.start_index or log.matches(prev_log_index, append.prev_log_term):
         match_index = _append(replica, append)
         # Not the end of our log: what lies behind the leader's entries may differ from its log.
         commit_index = max(replica.commit_index, min(append.commit_index, match_index))
         replica.persist_log(commit_index)
-        for _ in replica.commit(commit_index):
-            pass
+        if commit_index > replica.commit_index:
+            for _ in replica.commit(commit_index):
+                pass
         result.success = True
         result.match_index = match_index
     else:
-        result.hint_index = log.last_not_above(append.prev_log_index, append.prev_log_term)
+        result.hint_index = log.last_not_above(prev_log_index, append.prev_log_term)
         result.hint_term = log.term_at(result.hint_index)
-    replica.send(leader, raft_pb2.RaftMessage(term=replica.term, append_entries_result=result))
+    replica.send(leader, message)
 
 
 def refuse(replica: Replica, sender: NodeId) -> None:

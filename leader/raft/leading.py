@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from leader.raft import installing
 from leader.raft.configuration import Configuration
-from leader.raft.deadlines import Deadlines
+from leader.raft.deadlines import Deadlines, earliest
 from leader.raft.lease import Lease
 from leader.raft.log import Index
 from leader.raft.progress import Progress, State
@@ -160,8 +160,10 @@ class Leader:
         if heartbeat:
             self._heartbeat_due_ns = now_ns + replica.settings.heartbeat_ns
         batches: dict[Index, _Batch] = {}
+        last_index = replica.log.last_index
         for follower in self.followers.values():
-            self._replicate(follower, announce, batches)
+            if announce or follower.next_index <= last_index or follower.install is not None:
+                self._replicate(follower, announce, batches)
         replica.persist_log(replica.commit_index)
         self._commit()
         if announce:
@@ -190,14 +192,13 @@ class Leader:
 
     def due_ns(self) -> int | None:
         """Return when this leader wants to act next; None for never, alone and idle."""
-        due = [self._write_deadlines.next_ns(), self.reads.next_deadline_ns()]
+        due_ns = earliest(self._write_deadlines.next_ns(), self.reads.next_deadline_ns())
         if self.followers:
-            due.append(self._heartbeat_due_ns)
-            if self.steering.transfer is not None:
-                due.append(self.steering.transfer.due_ns)
-            if self.replica.settings.check_quorum:
-                due.append(self._quorum_due_ns)
-        return min((each for each in due if each is not None), default=None)
+            transfer, checks = self.steering.transfer, self.replica.settings.check_quorum
+            transfer_ns = None if transfer is None else transfer.due_ns
+            quorum_ns = self._quorum_due_ns if checks else None
+            due_ns = earliest(due_ns, self._heartbeat_due_ns, transfer_ns, quorum_ns)
+        return due_ns
 
     def has_quorum(self, now_ns: int) -> bool:
         """Return whether a majority answered within the last election timeout (check-quorum, §6.2).
@@ -354,6 +355,8 @@ class Leader:
 
     def _commit(self) -> None:
         replica = self.replica
+        if replica.log.handed_index == replica.commit_index:
+            return
         match = {each.node: each.match_index for each in self.followers.values()}
         match[replica.node] = replica.log.handed_index
         index = replica.configuration.reached(match)
@@ -385,7 +388,7 @@ class Leader:
             index = raft_pb2.ReadIndexResult(number=asked.number, index=replica.commit_index)
             answer = raft_pb2.RaftMessage(term=self.term, read_index_result=index)
             replica.send(asked.sender, answer)
-        self.lease.confirm(confirmed)
+        self.lease.confirm(confirmed, round_number)
 
     def _time_out(self, request_id: RequestId, followers: int) -> None:
         needed = majority(len(self.replica.configuration.voters))

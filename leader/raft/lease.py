@@ -84,9 +84,12 @@ class Lease:
         if began.began_ns - clock.next_anchor[0] >= ANCHOR_NS:
             clock.anchor, clock.next_anchor = clock.next_anchor, here
 
-    def confirm(self, confirmed: dict[NodeId, int]) -> None:
-        """Look which round a majority of nodes with trustworthy clocks has confirmed."""
-        if not self._rounds:
+    def confirm(self, confirmed: dict[NodeId, int], round_number: int) -> None:
+        """Look which round a majority of nodes with trustworthy clocks has confirmed.
+
+        Not above ``round_number``, which a majority of all nodes has.
+        """
+        if not self._rounds or round_number <= self._confirmed_number:
             return
         clocks, now_ns = self._clocks, self._replica.now_ns
         trusted = {

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
+from leader.raft.deadlines import earliest
 from leader.raft.log import Index
 from leader.raft.reads import FollowerReads
 from leader.raft.replica import Replica
@@ -99,10 +100,9 @@ class Waiting:
 
     def due_ns(self, leader_known: bool) -> int | None:
         """Return when ``expire`` or ``tend`` has something to do next."""
-        due = [self.reads.due_ns(leader_known), *(each.deadline_ns for each in self._barriers)]
-        if self._transfer is not None:
-            due.append(self._transfer.due_ns)
-        return min((each for each in due if each is not None), default=None)
+        transfer_ns = None if self._transfer is None else self._transfer.due_ns
+        barriers_ns = [each.deadline_ns for each in self._barriers]
+        return earliest(self.reads.due_ns(leader_known), transfer_ns, *barriers_ns)
 
     def _done(self, request_id: RequestId, words: str) -> None:
         replica = self._replica

@@ -284,6 +284,7 @@ def test_the_ledger_of_a_crash_adds_up() -> None:
     assert (ledger.failed, ledger.unknown, ledger.redirected) == (1, 1, 1)
     assert (ledger.elections, ledger.terms) == (2, 1)
     assert ledger.old_leader_returned_ns == at(7_050)
+    assert ledger.old_leader_returned_after_ns == 3_050 * MS
     assert not ledger.left_the_leader_alone
 
 

@@ -297,6 +297,7 @@ def _follow_old_leader(view: View, case: _Case, ledger: Failover) -> None:
         later = case.at_ns < turn.at_ns < case.until_ns and turn.term > case.term
         if later and turn.role == "follower" and turn.leader not in ("", case.leader):
             ledger.old_leader_returned_ns = turn.at_ns
+            ledger.old_leader_returned_after_ns = turn.at_ns - case.at_ns
             break
     for event in view.history.events:
         if (

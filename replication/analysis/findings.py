@@ -207,6 +207,7 @@ class Failover:
     truncated_entries: int = 0  # dropped by a returning leader
     truncated_acknowledged: int = 0  # of them acknowledged to a client: must be 0 for Raft
     old_leader_returned_ns: int | None = None  # when it was a follower of the new one
+    old_leader_returned_after_ns: int | None = None  # the fault
     left_the_leader_alone: bool = False  # the fault did not touch a leader: no failover was due
     dropped_acknowledged: list[str] = field(default_factory=list)  # ids, the first 1,000
     old_leader: str | None = None

@@ -42,6 +42,7 @@ def _rows_of_fault(sides: Sides, number: int) -> Iterable[Row]:
     yield _of_failover(f"{prefix}read outage", found, lambda each: each.read_outage_ns)
     for label, field in _FAILOVER_COUNTS:
         yield _of_failover(prefix + label, found, attrgetter(field), whole, MANY, headline=False)
+    yield from _return_rows(found, prefix)
 
 
 _FAILOVER_COUNTS = (
@@ -52,9 +53,22 @@ _FAILOVER_COUNTS = (
     ("terms burnt", "terms"),
     ("split votes", "split_votes"),
     ("rounds of pre-votes", "pre_votes"),
-    ("log entries dropped by a returning leader", "truncated_entries"),
-    ("acknowledged log entries dropped", "truncated_acknowledged"),
 )
+
+
+def _return_rows(found: Mapping[str, Failover], prefix: str) -> Iterable[Row]:
+    """Yield what became of the leader that the fault found: when it followed, what it dropped."""
+    led = {name: failover for name, failover in found.items() if failover.old_leader is not None}
+    if not led:
+        return
+    back = attrgetter("old_leader_returned_after_ns")
+    yield _of_failover(f"{prefix}old leader back as a follower", led, back)
+    dropped = any(each.truncated_entries for each in led.values())
+    for label, field in (
+        ("log entries dropped by the old leader", "truncated_entries"),
+        ("of them acknowledged to a client", "truncated_acknowledged"),
+    ):
+        yield _of_failover(prefix + label, led, attrgetter(field), whole, MANY, headline=dropped)
 
 
 def _predicted_rows(found: Mapping[str, Failover], prefix: str) -> Iterable[Row]:

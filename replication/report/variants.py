@@ -114,9 +114,9 @@ def print_table(console: Console, found: Sequence[RunFindings]) -> None:
     """Print the table in a terminal."""
     columns = _columns(found)
     table = Table(title=found[0].question, title_justify="left", title_style="italic")
-    table.add_column("")
+    table.add_column("", overflow="fold")
     for each in columns:
-        table.add_column(formats.printable(each.head.partition("\n")[0]))
+        table.add_column(formats.printable(each.head.partition("\n")[0]), overflow="fold")
     table.add_row("", *(each.side.title for each in columns))
     for row in _rows(columns):
         table.add_row(*row)

@@ -47,6 +47,8 @@ def test_every_promised_scenario_is_there() -> None:
         "split-brain",
         "follower-crash",
         "leader-crash",
+        "old-leader-returns",
+        "one-way-leader",
         "leader-partition",
         "leader-pause",
         "rolling-restart",

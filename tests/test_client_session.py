@@ -1,6 +1,7 @@
 """The routing and retry policy of a client, as transcripts and over random answers."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -158,6 +159,22 @@ def test_a_compare_and_set_of_a_mix_expects_what_its_client_last_knew_of() -> No
         expected.append(step.request.expected if there else None)
         one.answered(1, Conflict("another value"))
     assert expected == [None, b"v", None]
+
+
+def test_a_compare_and_set_replaces_the_write_whose_value_it_expects() -> None:
+    one = session()
+    cas = OperationKind.COMPARE_AND_SET
+    swapped = storage_pb2.CompareAndSetResponse()
+    found = []
+    for sequence, expects_last, expected in ((1, True, None), (2, True, None), (3, False, "x")):
+        planned = PlannedOperation(
+            *("c1", sequence, None, cas, "k"), value=f"v{sequence}", expects_last=expects_last
+        )
+        planned = replace(planned, expected=expected)
+        step = one.begin(0, planned, index=sequence, phase=Phase.LOAD)
+        assert isinstance(step, Attempt)
+        found.append(ended(one.answered(1, swapped)).based_on)
+    assert found == [[], ["c1:1"], []]
 
 
 def test_nodes_that_point_at_each_other_are_not_asked_twice_in_a_round() -> None:
@@ -416,6 +433,7 @@ def test_final_reads_ask_for_the_strictest_level() -> None:
     for offered, strictest in (
         (["CONSISTENCY_LOCAL", "CONSISTENCY_LINEARIZABLE"], "linearizable"),
         (["CONSISTENCY_ONE", "CONSISTENCY_ALL"], "all"),
+        (["CONSISTENCY_LINEARIZABLE", "CONSISTENCY_ALL"], "all"),
         (["CONSISTENCY_LOCAL"], None),
     ):
         reads = final_reads("final", ["a", "b"], {level(name) for name in offered})

@@ -107,12 +107,36 @@ def carried_after(
     return Carried(response.context, covers[-COVERED_IDS_MAX:])
 
 
-def values_after(operation: Operation) -> tuple[str, ...]:
-    """Return the live values of the key that its client knows of after an ok operation."""
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a client knows a key to hold: live values, and the writes that it knows of."""
+
+    values: tuple[str, ...]
+    write_ids: tuple[str, ...]
+
+
+def known_after(operation: Operation) -> Known:
+    """Return what the client of an ok operation knows of its key."""
     if operation.kind is OperationKind.GET:
-        live = (each for each in operation.seen if not each.tombstone)
-        return tuple(each.value or "" for each in live)
-    return () if operation.kind is OperationKind.DELETE else (operation.value or "",)
+        live = (each.value or "" for each in operation.seen if not each.tombstone)
+        return Known(tuple(live), tuple(each.write_id for each in operation.seen))
+    assert operation.write_id is not None, "a write has an id"
+    values = () if operation.kind is OperationKind.DELETE else (operation.value or "",)
+    return Known(values, (operation.write_id,))
+
+
+def based_on(planned: PlannedOperation, carried: Carried, known: Known | None) -> list[str]:
+    """Return the writes that this one replaces knowingly: those that its context covers.
+
+    And if a compare-and-set expects what its client knows the key to hold, the write of that value:
+    if it takes effect, that is what it replaces.
+    """
+    found = carried.covers
+    if planned.kind is OperationKind.COMPARE_AND_SET and known is not None:
+        expected = () if planned.expected is None else (planned.expected,)
+        if known.values == expected:
+            found = (*found, *known.write_ids)
+    return list(dict.fromkeys(found))
 
 
 def seen_version(version: storage_pb2.Version) -> SeenVersion:
@@ -139,10 +163,11 @@ def final_reads(
 ) -> list[PlannedOperation]:
     """Return one read of every key, for after healing: the strictest of the levels ``offered``.
 
-    Leaderless reads ask ALL replicas: a write that survives anywhere is not lost. Who offers
-    neither that nor LINEARIZABLE is asked for its default.
+    Leaderless reads ask ALL replicas: a write that survives anywhere is not lost, and what differs
+    is repaired. LINEARIZABLE there asks a majority, and repairs nothing. Who offers neither is
+    asked for its default.
     """
-    strictest = next((name for name in ("linearizable", "all") if _LEVELS[name] in offered), None)
+    strictest = next((name for name in ("all", "linearizable") if _LEVELS[name] in offered), None)
     return [
         PlannedOperation(
             client=client,

@@ -26,10 +26,12 @@ from typing import TypeAlias
 from replication.client.requests import (
     NOTHING_CARRIED,
     Carried,
+    Known,
+    based_on,
     build_request,
     carried_after,
+    known_after,
     record_response,
-    values_after,
     write_id,
 )
 from replication.client.suspicion import Suspicions
@@ -115,7 +117,7 @@ class Session:
         self._spares = spares
         self._timeout_ns = operation_timeout_ns
         self._carried: dict[str, Carried] = {}
-        self._values: dict[str, tuple[str, ...]] = {}  # by key: as last read, or written since
+        self._known: dict[str, Known] = {}  # by key: as last read, or written since
         self._suspicions = Suspicions()
         self._leader: NodeId | None = None
         self._term = 0
@@ -158,7 +160,8 @@ class Session:
         be free has waited. An operation whose time has passed fails without being sent.
         """
         assert self._operation is None, f"{self.client.name} has an operation in progress"
-        planned, problem = derived(planned, self._values.get(planned.key))
+        known = self._known.get(planned.key)
+        planned, problem = derived(planned, None if known is None else known.values)
         is_write = planned.kind.is_write
         carries = is_write and planned.with_context
         self._sent = self._carried.get(planned.key, NOTHING_CARRIED) if carries else NOTHING_CARRIED
@@ -176,7 +179,7 @@ class Session:
             value=planned.value,
             expected=planned.expected,
             write_id=write_id(planned) if is_write else None,
-            based_on=list(self._sent.covers),
+            based_on=based_on(planned, self._sent, known),
             consistency=planned.consistency,
             replicas_asked=planned.replicas if self._family is Family.LEADERLESS else 0,
             attempts=0,
@@ -375,7 +378,7 @@ class Session:
         if isinstance(error, NotLeader | LeadershipLost):
             operation.term = error.term
         if operation.kind is OperationKind.GET:
-            self._values.pop(operation.key, None)
+            self._known.pop(operation.key, None)
         pointless = isinstance(error, Conflict | Expired | InvalidRequest | NothingRead)
         return Finished(operation, 0 if pointless else REST_NS)
 
@@ -386,10 +389,9 @@ class Session:
         operation.outcome = Outcome.OK
         operation.complete_ns = now_ns
         record_response(operation, response, node)
-        carried = carried_after(operation, response, self._sent)
-        if carried is not None:
+        if (carried := carried_after(operation, response, self._sent)) is not None:
             self._carried[operation.key] = carried
-        self._values[operation.key] = values_after(operation)
+        self._known[operation.key] = known_after(operation)
         if self._family is Family.LEADER and not self._at_home:
             term = operation.term or 0
             # A follower may serve reads too, so a read does not make its node the leader.

@@ -130,6 +130,16 @@ def test_a_partition_between_the_two_coordinators_is_a_cause_of_its_own() -> Non
     }
 
 
+def test_a_delete_that_was_purged_has_taken_effect_whatever_its_client_was_told() -> None:
+    script = leaderless()
+    read = script.write("c1", "k", 0, 2)
+    delete = script.write("c2", "k", 5, 7, kind=DELETE, based_on=[read], outcome=UNKNOWN)
+    script.event(9, "n1", "tombstone_purged", key="k", write_ids=[delete])
+    blind = script.write("c3", "k", 11, 12)
+    script.final("k", blind)
+    assert ledger(script).vanished == []
+
+
 def test_where_siblings_are_kept_a_vanished_write_is_a_lost_sibling() -> None:
     script = leaderless()
     script.write("c1", "k", 0, 2)

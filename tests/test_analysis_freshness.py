@@ -8,7 +8,7 @@ from replication.analysis import freshness
 from replication.analysis.findings import Finding, Verdict
 from replication.analysis.view import View
 from replication.history import History, Outcome
-from tests.support.histories import Script, seen, valid_leaderless, valid_register
+from tests.support.histories import DELETE, Script, seen, valid_leaderless, valid_register
 
 STRICT = {"n": 3, "r": 2, "w": 2, "versions": "dvv"}
 
@@ -50,6 +50,16 @@ def test_a_sibling_does_not_stand_in_for_another() -> None:
     script.write("c2", "k", 5, 15)
     script.read("c3", "k", 20, 25, "c2:1")
     assert judge(script.history).violations == 1
+
+
+def test_a_purged_delete_is_not_missed_nor_what_it_had_read() -> None:
+    for purged_ms, missed in ((38, 0), (60, 1)):
+        script = quorum(purge="after_repair")
+        script.write("c1", "k", 0, 10)
+        delete = script.write("c2", "k", 20, 30, DELETE, based_on=["c1:1"], outcome=Outcome.UNKNOWN)
+        script.event(purged_ms, "n1", "tombstone_purged", key="k", write_ids=[delete])
+        script.read("c3", "k", 40, 45)
+        assert judge(script.history).violations == missed
 
 
 def test_a_write_that_ended_while_the_read_ran_need_not_be_seen() -> None:

@@ -33,6 +33,7 @@ from replication.analysis.siblings import (
     endings,
     episodes,
     left,
+    purged_deletes,
 )
 from replication.analysis.view import View
 from replication.analysis.words import plural
@@ -135,6 +136,7 @@ def vanished(view: View) -> list[Operation]:
     if view.history.single_register:
         return []
     coverers = view.once(covered_by)
+    purged = view.once(purged_deletes)
     found = []
     for key, operations in view.by_key.items():
         finals = view.final_versions(key)
@@ -149,6 +151,7 @@ def vanished(view: View) -> list[Operation]:
             and each.write_id not in kept
             and each.write_id not in coverers
             and not (each.kind is OperationKind.DELETE and not finals)
+            and each.write_id not in purged
         ]
     found.sort(key=lambda each: (each.complete_ns or 0, each.index))
     return found

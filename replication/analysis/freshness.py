@@ -19,7 +19,8 @@ from replication.analysis.coverage import conclude, coverage
 from replication.analysis.findings import Finding, Verdict, Witness
 from replication.analysis.lineage import lineage
 from replication.analysis.promised import keeps_siblings, reads_weaker, setting
-from replication.analysis.view import View
+from replication.analysis.siblings import purged_deletes
+from replication.analysis.view import NEVER, View
 from replication.analysis.why import reasons
 from replication.history import Operation, OperationKind, Outcome
 
@@ -133,6 +134,7 @@ class _Uncovered:
         self._view = view
         self._covered: set[str] = set()
         self._uncovered: dict[str, Operation] = {}
+        self._purged_ns = view.once(purged_deletes)
 
     def acknowledged(self, write: Operation) -> None:
         assert write.write_id is not None, "a write has an id"
@@ -149,7 +151,13 @@ class _Uncovered:
             if _overlap(self._view, read, write) and not any(
                 descends(version.write_id, write) for version in read.seen
             ):
-                return write
+                # Of a delete nothing is left once it is purged, nor of what it had read.
+                purged = any(
+                    at_ns <= (read.complete_ns or NEVER) and descends(delete, write)
+                    for delete, at_ns in self._purged_ns.items()
+                )
+                if not purged:
+                    return write
         return None
 
 

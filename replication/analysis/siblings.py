@@ -193,13 +193,25 @@ def ended(
     return f"resolved by {resolver.write_id}", resolver.complete_ns
 
 
+def purged_deletes(view: View) -> dict[str, int]:
+    """Return the deletes whose tombstones nodes tell they have purged: write id -> when first."""
+    found: dict[str, int] = {}
+    for event in view.history.events:
+        if event.name == "tombstone_purged":
+            for write_id in event.fields["write_ids"]:
+                found[write_id] = min(event.time_ns, found.get(write_id, event.time_ns))
+    return found
+
+
 def accepted_writes(view: View) -> dict[str, None]:
     """Return the ids of the writes that took effect; call through ``View.once``.
 
     That is a write that was acknowledged, or whose outcome is unknown and which was noticed: read,
-    still there at the end, or covered by an accepted write itself. An unknown write that nobody
-    noticed may never have happened, so it excuses nothing.
+    still there at the end, a delete that a node tells it has purged, or covered by an accepted
+    write itself. An unknown write that nobody noticed may never have happened, so it excuses
+    nothing.
     """
+    purged = view.once(purged_deletes)
     final = {version.write_id for key in view.by_key for version in view.final_versions(key) or ()}
     accepted: dict[str, None] = {}
     waiting = [
@@ -208,7 +220,7 @@ def accepted_writes(view: View) -> dict[str, None]:
         if write.outcome is Outcome.OK
         or (
             write.outcome is Outcome.UNKNOWN
-            and (write_id in final or write_id in view.first_seen_ns)
+            and (write_id in final or write_id in view.first_seen_ns or write_id in purged)
         )
     ]
     while waiting:

@@ -7,7 +7,9 @@ from tests.support.dynamo_campaign import KINDS, drawn, failure, kind_of, run
 # In each of them a check took what is right for wrong: final reads asked a majority and so repaired
 # nothing (1000004, 1000018, 1000032), a compare-and-set was not known to have read what it expected
 # (1000019, 1000026, 1000033), a purged delete was missed (1000021, 1000039).
-FAILED = (1000004, 1000018, 1000019, 1000021, 1000026, 1000032, 1000033, 1000039)
+# The others are mistakes of the core: a node that had been a primary and stood in gave a dot away
+# again (1001274).
+FAILED = (1000004, 1000018, 1000019, 1000021, 1000026, 1000032, 1000033, 1000039, 1001274)
 
 
 @pytest.mark.parametrize("seed", FAILED)

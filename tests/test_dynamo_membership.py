@@ -6,15 +6,16 @@ from random import Random
 
 import pytest
 
-from leaderless.dynamo import DynamoSettings, ReadRepair
+from leaderless.dynamo import DynamoSettings, Purge, ReadRepair
 from leaderless.dynamo.ring import claim, reclaim, ring_of
 from leaderless.dynamo.settings import RingChanges
+from leaderless.dynamo.vector import NOTHING
 from leaderless.v1 import dynamo_pb2
 from replication.errors import InvalidRequest, Overloaded, QuorumTimeout
 from replication.protocol import Send
 from replication.v1 import control_pb2, storage_pb2
 from tests.support.cas_world import compare_and_set
-from tests.support.dynamo_cluster import MS, SECOND, Cluster, put
+from tests.support.dynamo_cluster import MS, SECOND, Cluster, delete, put
 
 KEYS = [f"k{number}" for number in range(60)]
 SETTINGS = DynamoSettings(anti_entropy_ns=0, read_repair=ReadRepair.OFF)
@@ -329,3 +330,71 @@ def two_joins(kind: RingChanges) -> list[str]:
 def test_two_joins_lose_sight_of_acknowledged_writes_unless_both_rings_count() -> None:
     assert two_joins(RingChanges.EAGER)
     assert two_joins(RingChanges.JOINT) == []
+
+
+# What a node no longer owns.
+
+
+def test_what_moved_away_is_dropped_once_the_new_owners_have_it() -> None:
+    cluster = filled()
+    before = {each.key for each in cluster.cores["n4"].contents()}
+    done(cluster, "n1", add("n5"))
+    cluster.run(SECOND)
+    for node in (*FOUR, "n5"):
+        for each in cluster.cores[node].contents():
+            assert node in each.owners, (node, each.key)
+    assert before - {each.key for each in cluster.cores["n4"].contents()}
+    assert lost(cluster) == []
+
+
+def test_with_eager_rings_others_may_still_fetch_what_moved_away() -> None:
+    cluster = filled(replace(SETTINGS, ring_changes=RingChanges.EAGER))
+    before = {each.key for each in cluster.cores["n4"].contents()}
+    done(cluster, "n1", add("n5"))
+    cluster.run(SECOND)
+    assert before <= {each.key for each in cluster.cores["n4"].contents()}
+
+
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_node_that_comes_back_does_not_undo_deletes(alive: bool) -> None:
+    """Neither one that left in good order, nor one that was dead and hears of it when it returns.
+
+    While it is no member it is not asked whether a tombstone may be purged.
+    """
+    settings = replace(SETTINGS, w=3, purge=Purge.AFTER_REPAIR, tombstone_grace_ns=100 * MS)
+    cluster = Cluster(settings, members=(*FOUR, "n5"))
+    contexts = {
+        key: cluster.write("n1", put(key, f"a{number}")).context
+        for number, key in enumerate(KEYS, 1)
+    }
+    held = {each.key for each in cluster.cores["n5"].contents()}
+    if not alive:
+        cluster.stop("n5")
+        cluster.run(SECOND)
+    done(cluster, "n1", remove("n5"))
+    cluster.run(SECOND)
+    for number, key in enumerate(held):
+        cluster.result("n1", delete(key, f"d{number}", contexts[key]))
+    cluster.run(3 * SECOND)
+    assert all(not cluster.held(node, key) for node in FOUR for key in held)
+    if not alive:
+        cluster.start("n5")
+    done(cluster, "n1", add("n5"))
+    cluster.run(SECOND)
+    assert {each.key for each in cluster.cores["n5"].contents()}.isdisjoint(held)
+    assert len(held) > 5
+    assert all(not cluster.read("n1", key, 3).versions for key in held)
+
+
+def test_a_node_that_stands_in_where_it_was_a_primary_gives_no_dot_away_twice() -> None:
+    """Its own dots of before are in its replica, not among what it keeps for others."""
+    cluster = Cluster(DynamoSettings(anti_entropy_ns=0), members=FOUR)
+    node = cluster.cores["n1"]._node
+    key = next(each for each in KEYS if "n1" in node.ring.preference(each))
+    first = cluster.write("n1", put(key, "a1"))
+    second = (node.actor, first.dot.counter + 1)
+    assert node.next_dot(key, NOTHING) == second
+    siblings, encoded = node.replica.siblings(key), node.replica.encoded(key)
+    node.replica.drop(key)
+    node.merge(key, siblings, encoded, node.stand_ins)
+    assert node.next_dot(key, NOTHING) == second

@@ -51,8 +51,8 @@ What a cluster of these guarantees, while what is persisted stays persisted
 - Rings have epochs, decided one after the other by a majority of the members of the ring before.
   With ``ring_changes = "joint"`` no acknowledged write is lost and R + W > N stays what it is while
   nodes come, go and are replaced: old and new owners both need their quorums until the new ones
-  have merged what enough old ones hold. With ``"eager"`` the new owners answer before. What a node
-  no longer owns stays on its disk.
+  have merged what enough old ones hold; then these drop it, but for what they have hints of. With
+  ``"eager"`` the new owners answer before, and what a node no longer owns stays on its disk.
 - A refusal (QuorumUnreachable, InvalidRequest, Overloaded) means that nothing was done.
   QuorumTimeout means that replicas may hold the write, and read repair may spread it.
 - A write that is retried with its write id takes effect once if the coordinator still holds its

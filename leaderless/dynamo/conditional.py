@@ -316,8 +316,7 @@ class Proposers:
         self, now: Instant, body: storage_pb2.CompareAndSetRequest, held: Siblings
     ) -> Version:
         node = self._node
-        mine = node.replica.siblings(body.key)
-        actor, counter = node.next_dot(body.key, mine, held.vector)
+        actor, counter = node.next_dot(body.key, held.vector)
         # Each attempt is a write of its own: two proposals must not share a dot.
         node.forgotten[body.key] = counter
         # The ballots say which write is later, and the clocks must not say otherwise.

@@ -114,7 +114,7 @@ class DynamoCore:
             due_ns = now.monotonic_ns + late_ns
             self._anti_entropy = AntiEntropy(self._node, forest, due_ns)
         rng = Random(self._rng.getrandbits(64))
-        self._rings = Rings(self._node, self._acceptors, rng, self._coordinator.reissue)
+        self._rings = Rings(self._node, self._acceptors, rng, self._ring_changed)
         members = self._membership.members
         initial = dynamo_pb2.RingState(owners=claim(members, settings.partitions))
         self._rings.load(now, saved, initial)
@@ -284,6 +284,10 @@ class DynamoCore:
         pairs = {b"node": name.encode(), b"life": b"%d" % life, b"versions": kind.encode()}
         writes = [Put(META, key, value) for key, value in pairs.items()]
         return f"{name}#{incarnation:012x}", life, writes
+
+    def _ring_changed(self, now: Instant) -> None:
+        self._handoff.let_go()
+        self._coordinator.reissue(now)
 
     def _take_chosen(self, key: str, encoded: bytes) -> None:
         self._node.merge(key, decode(encoded), encoded)

@@ -16,7 +16,7 @@ from typing import Final
 
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.quorum import PendingBarrier, PendingHint
-from leaderless.dynamo.settings import SECOND_NS, Hints
+from leaderless.dynamo.settings import SECOND_NS, Hints, RingChanges
 from leaderless.dynamo.versions import Siblings
 from leaderless.v1 import dynamo_pb2
 from replication.errors import Indefinite
@@ -152,6 +152,27 @@ class Handoff:
                 yield Put(SPACE, name, record.SerializeToString())
         self._changes = {}
 
+    # What moved away.
+
+    def let_go(self) -> None:
+        """The ring has changed: drop what is not owned, but for what is still to be brought.
+
+        A ring is followed by the next once the new owners have merged what enough old ones hold.
+        Were it kept, whoever comes to own it again would bring back what was deleted meanwhile. So
+        what a node is to own anew goes too, before it is fetched.
+        """
+        node = self._node
+        if node.settings.ring_changes is RingChanges.EAGER:
+            return  # others may still have to fetch it
+        for key in list(node.replica.keys()):
+            if node.name not in node.ring.preference(key) and not self.keeps(key):
+                node.forget(key, node.replica)
+
+    def _may_go(self, key: str) -> bool:
+        node = self._node
+        owners = (*node.ring.preference(key), *node.ring.moving(key))
+        return node.name not in owners and node.settings.ring_changes is RingChanges.JOINT
+
     # Replaying.
 
     def wake_at(self) -> int | None:
@@ -254,6 +275,8 @@ class Handoff:
             del self._of_key[key]
             if key in self._node.stand_ins:
                 self._node.forget(key, self._node.stand_ins)
+            if key in self._node.replica and self._may_go(key):
+                self._node.forget(key, self._node.replica)
         if not self._of_key:
             self._pass_barriers()
 

@@ -105,14 +105,16 @@ class Node:
         """Return what is known of ``key`` here, as a primary or in the place of one."""
         return self.replica.encoded(key) or self.stand_ins.encoded(key)
 
-    def next_dot(self, key: str, held: Siblings, context: VersionVector) -> Dot:
-        """Return a dot that names no other write of ``key``, given what is held of it here.
+    def next_dot(self, key: str, context: VersionVector) -> Dot:
+        """Return a dot that names no other write of ``key``.
 
-        What was forgotten in this life counts too, and the context: if this node has forgotten a
-        dot, its reader has not.
+        Both what is held as a primary and what is held for one counts: a node that was the one may
+        be the other now. What was forgotten in this life counts too, and the context: if this node
+        has forgotten a dot, its reader has not.
         """
+        held = (self.replica.siblings(key).vector, self.stand_ins.siblings(key).vector, context)
         forgotten = self.forgotten.get(key, 0)
-        return self.actor, 1 + max(held.vector.top(self.actor), context.top(self.actor), forgotten)
+        return self.actor, 1 + max(forgotten, *(vector.top(self.actor) for vector in held))
 
     def forget(self, key: str, replica: Replica) -> None:
         """Drop ``key`` from ``replica``, but not which dots this life has given away."""

@@ -81,9 +81,14 @@ class Writes:
         Who has not acknowledged by now is left a hint, also if the client was told of a failure:
         that says that replicas may hold the write (so does Cassandra after a timeout).
         """
-        self._node.counters["writes_incomplete"] += 1
+        node, key, siblings = self._node, pending.write.key, pending.write.siblings
+        node.counters["writes_incomplete"] += 1
         for primary in pending.missed():
-            self._handoff.remember(now, primary, pending.write.key)
+            if node.encoded(key):
+                self._handoff.remember(now, primary, key)
+            else:
+                # It was a primary when the write began, and has let the key go since.
+                self._handoff.stand_in(now, primary, key, siblings, encode(siblings))
         if pending.replied:
             return None
         return QuorumTimeout(len(pending.acknowledged), pending.need.replicas)
@@ -139,7 +144,7 @@ class Writes:
                 )
             if body.update == types.REMOVE and not held.vector.includes(context):
                 raise Overloaded(f"{node.name} has not seen what is to be removed: try again")
-            actor, counter = node.next_dot(body.key, held, context)
+            actor, counter = node.next_dot(body.key, context)
             version = Version(
                 value=types.value_of(held, body, actor),
                 tombstone=body.update == types.REMOVE,
@@ -158,7 +163,7 @@ class Writes:
         self, now: Instant, body: WriteBody, held: Siblings, context: VersionVector
     ) -> Version:
         node = self._node
-        actor, counter = node.next_dot(body.key, held, context)
+        actor, counter = node.next_dot(body.key, context)
         is_delete = isinstance(body, storage_pb2.DeleteRequest)
         return Version(
             value=b"" if isinstance(body, storage_pb2.DeleteRequest) else body.value,

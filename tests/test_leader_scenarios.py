@@ -8,7 +8,15 @@ import pytest
 from replication.plan import make_plan
 from tests.support.scenario_seeds import leader, scenario
 
-STORIES = ("old-leader-returns", "one-way-leader")
+STORIES = (
+    "old-leader-returns",
+    "one-way-leader",
+    "leader-flapping",
+    "reads-from-followers",
+    "majority-lost",
+    "election-timeouts",
+    "lagging-follower",
+)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,11 @@ Everything is done in small steps some milliseconds apart, so that neither a lar
 log holds up what clients and peers wait for.
 """
 
+from collections.abc import Iterable
+
+from leader.raft.installing import kept_from
 from leader.raft.log import Index
+from leader.raft.progress import Progress
 from leader.raft.replica import Replica
 from leader.raft.snapshots import CHUNK_GAP_NS
 from leader.v1 import raft_pb2
@@ -32,8 +36,8 @@ class Compaction:
             return self._step_due_ns
         return self._replica.snapshots.due_ns
 
-    def tend(self, now_ns: int, kept_from: Index | None) -> None:
-        """Do the next small step, if one is due; entries behind ``kept_from`` are still needed."""
+    def tend(self, now_ns: int, followers: Iterable[Progress]) -> None:
+        """Do the next small step, if one is due, with a view to what a leader's followers need."""
         replica = self._replica
         if replica.log.start_index < self._to_index:
             if now_ns >= self._step_due_ns:
@@ -50,7 +54,7 @@ class Compaction:
         if writes is not None:
             replica.effects.append(Persist(writes))
             return
-        self._finish(now_ns, kept_from)
+        self._finish(now_ns, followers)
 
     def _begin(self, now_ns: int) -> None:
         replica = self._replica
@@ -64,16 +68,17 @@ class Compaction:
         replica.snapshots.begin(header, replica.machine, now_ns)
         replica.applied_bytes = 0
 
-    def _finish(self, now_ns: int, kept_from: Index | None) -> None:
+    def _finish(self, now_ns: int, followers: Iterable[Progress]) -> None:
         replica, settings = self._replica, self._replica.settings
         header, began_ns, writes = replica.snapshots.finish()
         replica.effects.append(Persist(writes))
         to_index = replica.log.trailing_index(
             header.index, settings.snapshot_trailing_entries, settings.snapshot_bytes // 2
         )
-        if kept_from is not None:
+        needed_from = kept_from(replica, followers)
+        if needed_from is not None:
             floor = header.index - KEPT_FACTOR * settings.snapshot_entries
-            to_index = max(min(to_index, kept_from), floor)
+            to_index = max(min(to_index, needed_from), floor)
         self._to_index = max(to_index, replica.log.start_index)
         self._step_due_ns = now_ns + CHUNK_GAP_NS
         replica.counters.snapshots_taken += 1

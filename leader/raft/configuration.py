@@ -12,6 +12,7 @@ without the amendment that single-server changes needed (Ongaro, raft-dev, 2015)
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from leader.raft.log import Index
 from leader.raft.quorum import Tally, reached_by_majority, tally
@@ -19,7 +20,7 @@ from leader.v1 import raft_pb2
 from replication.protocol import NodeId
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Configuration:
     """Who votes and who only listens."""
 
@@ -42,18 +43,14 @@ class Configuration:
     def is_joint(self) -> bool:
         return bool(self.outgoing)
 
-    @property
+    @cached_property
     def all_voters(self) -> tuple[NodeId, ...]:
         """Everybody whose vote counts, each once."""
-        if not self.outgoing:
-            return self.voters
         return tuple(dict.fromkeys((*self.voters, *self.outgoing)))
 
-    @property
+    @cached_property
     def members(self) -> tuple[NodeId, ...]:
         """Everybody who is to hold the log, each once."""
-        if not self.outgoing and not self.learners:
-            return self.voters
         return tuple(dict.fromkeys((*self.voters, *self.outgoing, *self.learners)))
 
     def reached(self, levels: Mapping[NodeId, int]) -> int:

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from google.protobuf.message import Message
 
-from leader.raft import election, following, installing
+from leader.raft import election, following
 from leader.raft.compaction import Compaction
 from leader.raft.deadlines import earliest
 from leader.raft.election import Candidacy
@@ -141,12 +141,11 @@ class RaftCore:
         self._begin(now)
         if self.leader is not None:
             self.leader.flush(self._now_ns)
-            kept_from = installing.kept_from(self.replica, self.leader.followers.values())
-            self._compaction.tend(self._now_ns, kept_from)
+            self._compaction.tend(self._now_ns, self.leader.followers.values())
             if self.leader.leave_if_removed():
                 self._become_follower(self.replica.term, "")
         else:
-            self._compaction.tend(self._now_ns, None)
+            self._compaction.tend(self._now_ns, ())
         self.waiting.tend(self._known_leader)
         return self.replica.take_effects()
 

@@ -164,8 +164,8 @@ class Leader:
         for follower in self.followers.values():
             if announce or follower.next_index <= last_index or follower.install is not None:
                 self._replicate(follower, announce, batches)
-        replica.persist_log(replica.commit_index)
-        self._commit()
+        if replica.persist_log(replica.commit_index):
+            self._commit()
         if announce:
             self._confirm_reads()
         self.lease.tell()
@@ -303,7 +303,7 @@ class Leader:
         data = entry.SerializeToString()
         self._uncommitted_bytes += len(data)
         self.replica.counters.entries_appended += 1
-        return self.replica.log.append(entry.term, data)
+        return self.replica.log.append(self.term, data)
 
     def _replicate(
         self,
@@ -361,12 +361,14 @@ class Leader:
         match[replica.node] = replica.log.handed_index
         index = replica.configuration.reached(match)
         if index > replica.commit_index and self.may_commit(index):
-            for applied_index, outcome in replica.commit(index):
-                self._uncommitted_bytes -= len(replica.log.data_at(applied_index))
+            total_size = 0
+            for applied_index, size, outcome in replica.commit(index):
+                total_size += size
                 waiting = self._writes.pop(applied_index, None)
                 if waiting is not None:
                     request_id, command = waiting
                     replica.reply(request_id, write_response(command, outcome, replica.node))
+            self._uncommitted_bytes -= total_size
 
     def may_commit(self, index: Index) -> bool:
         """Return whether counting copies proves ``index`` committed (Raft §5.4.2, figure 8).

@@ -168,9 +168,10 @@ class Log:
             writes.append(Erase(SPACE, log_key(self._erase_from), None))
             self._erase_from = None
         first = self.handed_index + 1
-        for index, data in enumerate(self._data[first - self.start_index - 1 :], first):
+        fresh = self._data[first - self.start_index - 1 :]
+        for index, data in enumerate(fresh, first):
             writes.append(Put(SPACE, index.to_bytes(8, "big"), data))
-            self.handed_bytes += len(data)
+        self.handed_bytes += sum(map(len, fresh))
         self.handed_index = self.last_index
         return writes
 

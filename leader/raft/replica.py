@@ -171,22 +171,23 @@ class Replica:
         state = raft_pb2.HardState(term=term, vote=vote)
         self.effects.append(Persist([Put(META, HARD_STATE, state.SerializeToString())]))
 
-    def persist_log(self, commit_index: Index) -> None:
-        """Make durable what the disk lacks of the log, if anything.
+    def persist_log(self, commit_index: Index) -> bool:
+        """Make durable what the disk lacks of the log; return whether it lacked anything.
 
         ``commit_index`` goes along when it has moved: losing it costs only a slower start, so it
         never causes a write of its own.
         """
         writes = self.log.take_writes()
         if not writes:
-            return
+            return False
         if commit_index != self._saved_commit_index:
             self._saved_commit_index = commit_index
             writes.append(Put(META, COMMIT_INDEX, commit_index.to_bytes(8, "big")))
         self.effects.append(Persist(writes))
+        return True
 
-    def commit(self, index: Index) -> Iterator[tuple[Index, Outcome]]:
-        """Commit up to ``index`` and yield each entry's index and outcome as it is applied.
+    def commit(self, index: Index) -> Iterator[tuple[Index, int, Outcome]]:
+        """Commit up to ``index``; yield each entry's index, size and outcome as it is applied.
 
         To be exhausted by the caller: afterwards ``applied_index`` equals ``commit_index``.
         """
@@ -195,10 +196,13 @@ class Replica:
         )
         machine, log = self.machine, self.log
         before, self.commit_index = self.commit_index, index
+        total_size = 0
         for each in range(machine.applied_index + 1, index + 1):
             data = log.data_at(each)
-            self.applied_bytes += len(data)
-            yield each, machine.apply(each, raft_pb2.Entry.FromString(data))
+            size = len(data)
+            total_size += size
+            yield each, size, machine.apply(each, raft_pb2.Entry.FromString(data))
+        self.applied_bytes += total_size
         if before < self.configurations.latest_index <= index:
             self.tell_configuration()
         self.configurations.committed(index)

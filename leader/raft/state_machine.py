@@ -51,13 +51,8 @@ class Outcome:
     superseded: bool = False  # a later write of the same client was applied before
 
 
-@dataclass(slots=True)
-class Session:
-    """The last write of one client. Not changed after it was made: images share it."""
-
-    sequence: int
-    outcome: Outcome
-    time_ms: int  # of the cluster
+# The last write of one client: its sequence, what came of it, and when by the cluster's time.
+Session: TypeAlias = tuple[int, Outcome, int]
 
 
 class StateMachine:
@@ -94,9 +89,11 @@ class StateMachine:
         """Apply the next entry and return what came of it."""
         assert index == self.applied_index + 1, "entries are applied in order, each once"
         self.applied_index = index
-        self.time_ms = max(self.time_ms, entry.cluster_time_ms)
-        if self.time_ms >= self._expiry_due_ms:
-            self._expire()
+        time_ms = entry.cluster_time_ms
+        if time_ms > self.time_ms:
+            self.time_ms = time_ms
+            if time_ms >= self._expiry_due_ms:
+                self._expire()
         outcome = Outcome(entry.term, index)
         match entry.WhichOneof("command"):
             case "put":
@@ -126,16 +123,15 @@ class StateMachine:
             if size >= chunk_bytes:
                 yield chunk.SerializeToString()
                 chunk, size = raft_pb2.SnapshotChunk(), 0
-        for client_id, session in self._sessions.items():
-            outcome = session.outcome
+        for client_id, (sequence, outcome, time_ms) in self._sessions.items():
             chunk.sessions.append(
                 raft_pb2.ClientSession(
                     client_id=client_id,
-                    sequence=session.sequence,
+                    sequence=sequence,
                     term=outcome.term,
                     index=outcome.index,
                     conflict=outcome.conflict,
-                    cluster_time_ms=session.time_ms,
+                    cluster_time_ms=time_ms,
                 )
             )
             size += CHUNK_OVERHEAD_BYTES + len(client_id)
@@ -151,9 +147,8 @@ class StateMachine:
             self._versions[each.key] = each.version
         for session in chunk.sessions:
             outcome = Outcome(session.term, session.index, session.conflict)
-            self._sessions[session.client_id] = Session(
-                session.sequence, outcome, session.cluster_time_ms
-            )
+            last = (session.sequence, outcome, session.cluster_time_ms)
+            self._sessions[session.client_id] = last
 
     def restored(self, snapshot: raft_pb2.Snapshot) -> None:
         """All chunks of ``snapshot`` were taken: this is the state as of its index."""
@@ -170,14 +165,14 @@ class StateMachine:
             if session is None:
                 if len(sessions) >= self._sessions_max:
                     sessions.popitem(last=False)
-            elif sequence == session.sequence:
-                return session.outcome
-            elif sequence < session.sequence:
+            elif sequence == session[0]:
+                return session[1]
+            elif sequence < session[0]:
                 outcome.superseded = True
                 return outcome
             else:
                 sessions.move_to_end(client_id)
-            sessions[client_id] = Session(sequence, outcome, self.time_ms)
+            sessions[client_id] = (sequence, outcome, self.time_ms)
         if isinstance(command, storage_pb2.DeleteRequest):
             # The tombstone stays: a read must be able to say which delete it saw.
             version = storage_pb2.Version(tombstone=True, write_id=write_id)
@@ -194,9 +189,9 @@ class StateMachine:
         # got its sessions from a snapshot forgets them at the same entries.
         sessions, oldest_ms = self._sessions, self.time_ms
         while sessions:
-            client_id, session = next(iter(sessions.items()))
-            if session.time_ms + self._timeout_ms > self.time_ms:
-                oldest_ms = session.time_ms
+            client_id, (_, _, written_ms) = next(iter(sessions.items()))
+            if written_ms + self._timeout_ms > self.time_ms:
+                oldest_ms = written_ms
                 break
             del sessions[client_id]
         self._expiry_due_ms = oldest_ms + self._timeout_ms

@@ -196,6 +196,11 @@ def test_the_minority_with_the_leader_is_as_large_as_a_minority_can_be() -> None
     assert other.words.endswith("; n3 (on the other side the leader)")
 
 
+def test_there_is_no_minority_with_a_node_that_has_left() -> None:
+    with pytest.raises(Unresolvable, match="n6 has left the cluster"):
+        resolve(cut(PartitionShape.MINORITY_WITH_LEADER, "n6"), LEADER_VIEW, Random(1))
+
+
 def test_halves_leave_the_odd_node_in_the_second_half() -> None:
     found = resolved(cut(PartitionShape.HALVES), LEADERLESS_VIEW)
     assert found.sides == (

@@ -149,6 +149,8 @@ def _one(target: Target, view: ClusterView, rng: Random) -> tuple[NodeId, str]:
 
 def minority_with(node: NodeId, nodes: Sequence[NodeId]) -> tuple[NodeId, ...]:
     """Return the largest minority that begins with ``node``; the others follow in turn."""
+    if node not in nodes:
+        raise Unresolvable(f"{node} has left the cluster")
     start = nodes.index(node)
     return (*nodes[start:], *nodes[:start])[: max(1, (len(nodes) - 1) // 2)]
 

@@ -248,6 +248,17 @@ def test_a_node_with_a_full_disk_ends_and_acknowledges_nothing_that_it_cannot_ke
     assert not during
 
 
+def test_a_write_that_is_refused_as_the_disk_gets_room_again_ends_the_node_all_the_same() -> None:
+    """It died in the same instant, and nobody started it again."""
+    simulated = run(
+        disks(1, "n1", 300, 800, DiskFault(DiskEffect.STALL)),
+        disks(2, "n1", 500, 800, DiskFault(DiskEffect.FULL)),
+        family=Family.LEADER,
+    )
+    expected = ["n1 ended: a write was refused", "n1 was started again"]
+    assert record(simulated, 2).evidence == expected
+
+
 def test_what_was_not_synced_is_lost_with_the_power_and_only_then() -> None:
     lost = disks(1, "n1", 900, 1000, DiskFault(DiskEffect.LOSE_UNSYNCED))
     plan = make_plan(seconds=1.5, faults=(lost,), leaderless=ECHO, workload=READS_AND_WRITES)

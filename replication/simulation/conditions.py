@@ -128,7 +128,7 @@ class Conditions:
                 count = node.disk.stuck - self._counts.pop(key)
                 note(f"{count} syncs of {name} were stuck", count > 0)
             case DiskEffect.FULL:
-                node.disk.full = False
+                node.free_disk()
                 if node.alive:
                     note(f"{name} wrote nothing while its disk was full", False)
                 else:

@@ -51,6 +51,7 @@ class Performer:
         self._frozen = False
         self._ended = False  # the sync in flight did, while frozen
         self._stalled = False  # the sync in flight should have ended, but the disk stands still
+        self._refused = False  # the disk was full when something was to be written
         self._closed = False
 
     def perform(self, effects: Sequence[Effect | Released], leave_ns: int) -> None:
@@ -118,7 +119,7 @@ class Performer:
         try:
             self._disk.write_unsynced(self._timeline.now_ns, persist)
         except DiskFull:
-            self._timeline.after(0, self._fail)
+            self._refuse(self._timeline.now_ns)
 
     def _begin_sync(self, when_ns: int) -> None:
         self.syncing = True
@@ -127,7 +128,7 @@ class Performer:
         try:
             duration_ns = self._disk.begin_sync(persists)
         except DiskFull:
-            self._timeline.at(when_ns, self._fail)
+            self._refuse(when_ns)
             return
         self._timeline.at(when_ns + duration_ns, self._synced)
 
@@ -195,6 +196,15 @@ class Performer:
         if self._watcher is not None:
             self._watcher.replied(self._node, call.body, effect.result)
         call.answer(call, leave_ns, effect.result)
+
+    def _refuse(self, when_ns: int) -> None:
+        self._refused = True
+        self._timeline.at(when_ns, self._fail)
+
+    def fail_if_refused(self) -> None:
+        """A write was refused, or none: the process ends of it now, if it has not yet."""
+        if self._refused:
+            self._fail(None)
 
     def _fail(self, _: None) -> None:
         if not self._closed:

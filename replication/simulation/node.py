@@ -167,6 +167,12 @@ class Node:
         if self._performer is not None:
             self._performer.unstall()
 
+    def free_disk(self) -> None:
+        """The disk has room again. A process whose write was refused ends of that all the same."""
+        self.disk.full = False
+        if self._performer is not None:
+            self._performer.fail_if_refused()
+
     def drain(self) -> None:
         """Take no new operations; those in flight may end."""
         self._draining = True

@@ -44,6 +44,43 @@ BROKEN: dict[str, Any] = {
 }
 
 
+# What storm drew when the seeds below failed.
+STORM_THEN: dict[str, Any] = {
+    "nodes": [3, 5],
+    "faults": [1, 8],
+    "fault_kinds": [
+        *ALL_KINDS,
+        *MORE_KINDS,
+        *("transfer", "join", "leave"),
+    ],
+    "leader": {
+        "raft": {
+            "pre_vote": [True, True, False],
+            "check_quorum": [True, True, False],
+            "append_entries_max": [1, 4, 1024],
+            "inflight_appends_max": [1, 16],
+            "snapshot_entries": [10, 50, 10000],
+            "snapshot_trailing_entries": [0, 5],
+            "snapshot_chunk_bytes": [100, 65536],
+        }
+    },
+    "leaderless": {
+        "dynamo": {
+            "n": [3],
+            "r": [1, 2, 2, 3],
+            "w": [1, 2, 2, 3],
+            "quorum": ["strict", "sloppy"],
+            "versions": ["dvv", "dvv", "dvv", "hlc", "lww"],
+            "read_repair": ["off", "async", "blocking"],
+            "read_fanout": ["all", "digest"],
+            "detector": ["silence", "phi", "swim"],
+            "hints": ["buffered", "durable"],
+            "anti_entropy": ["300ms", "2s"],
+        }
+    },
+}
+
+
 @pytest.mark.parametrize("seed", range(1, 60))
 def test_what_is_drawn_is_a_scenario_within_its_limits(seed: int) -> None:
     drawn = draw_scenario(SHORT, "short", seed)
@@ -101,6 +138,29 @@ def test_members_that_come_and_go_can_be_drawn(seed: int) -> None:
     kinds = [fault.kind.value for fault in plan.faults]
     assert kinds.count("join") <= len(plan.spares)
     assert kinds.count("leave") <= 1
+
+
+def test_what_clients_do_and_how_nodes_are_set_is_drawn_from_lists() -> None:
+    limits = {
+        **SHORT["swarm"],
+        "workload": {"retries": [0, 3], "route": ["follow", "pinned"]},
+        "leader": {"raft": {"sessions": [True, False]}},
+        "fault_kinds": ["full-disk"],
+    }
+    raw = {**SHORT, "leader": {"raft": {"pre_vote": False}}, "swarm": limits}
+    drawn = [draw_scenario(raw, "lists", seed) for seed in range(30)]
+    found = {(each["workload"]["retries"], each["workload"]["route"]) for each in drawn}
+    assert len(found) == 4
+    assert {each["leader"]["raft"]["sessions"] for each in drawn} == {True, False}
+    for each in drawn:
+        plan = read_scenario(each, "lists", "drawn").plan
+        assert plan.clients[0].retries == each["workload"]["retries"]
+        assert each["leader"]["raft"]["pre_vote"] is False
+        assert all(fault["effect"] == "full" for fault in each["fault"])
+    without = {**raw, "swarm": {**limits, "workload": {}}}
+    other = draw_scenario(without, "lists", 7)
+    assert (other["fault"], other["leader"]) == (drawn[7]["fault"], drawn[7]["leader"])
+    assert other["workload"].items() <= drawn[7]["workload"].items()
 
 
 def test_processes_find_what_one_process_finds() -> None:
@@ -173,7 +233,7 @@ def test_an_interrupted_search_keeps_the_smallest_so_far() -> None:
     ],
 )
 def test_seeds_of_storm_that_once_failed(family: Family, seed: int) -> None:
-    storm = load_scenario("storm").plan.scenario
+    storm = {**load_scenario("storm").plan.scenario, "swarm": STORM_THEN}
     assert run_seed(storm, "storm", seed, family).failure is None
 
 
@@ -203,6 +263,7 @@ def test_last_write_wins_loses_a_later_write_to_a_clock_and_breaks_no_promise() 
     ("tables", "expected"),
     [
         ({"swarm": {"nodes": []}}, "nodes"),
+        ({"swarm": {"workload": {"retries": []}}}, "swarm.workload.retries"),
         ({"swarm": {"faults": [5, 1]}}, "faults goes from a larger to a smaller value"),
         ({"swarm": {"duration": ["1", "2s"]}}, "is not a duration"),
         ({"swarm": {"faultz": 3}}, "swarm.faultz: unknown key"),

@@ -104,6 +104,7 @@ Whole: TypeAlias = Annotated[int, Field(ge=0)]
 Span: TypeAlias = Annotated[list[Whole], Field(min_length=2, max_length=2)]
 Times: TypeAlias = Annotated[list[Duration], Field(min_length=2, max_length=2)]
 Rates: TypeAlias = Annotated[list[Rate], Field(min_length=2, max_length=2)]
+Choices: TypeAlias = dict[str, Annotated[list[Any], Field(min_length=1)]]
 SwarmFaultKind: TypeAlias = Literal[
     "kill",
     "restart",
@@ -117,6 +118,7 @@ SwarmFaultKind: TypeAlias = Literal[
     "clock-drift",
     "slow-disk",
     "stalled-disk",
+    "full-disk",
     "jitter",
     "duplicate",
     "reorder",
@@ -157,10 +159,13 @@ class SwarmTable(Section):
     clock_drift_ppm: int = Field(default=200, ge=0, le=DRIFT_PPM_MAX)
     clock_jump: Duration = Field(default=2_000_000_000, description="of a clock-jump, at most")
     slow_disk: Duration = Field(default=50_000_000, description="added to a sync, at most")
-    leader: dict[str, dict[str, list[Any]]] = Field(
+    workload: Choices = Field(
+        default={}, description="keys of [workload]: one of the values listed"
+    )
+    leader: dict[str, Choices] = Field(
         default={}, description="settings by name of backend: one of the values listed"
     )
-    leaderless: dict[str, dict[str, list[Any]]] = Field(default={})
+    leaderless: dict[str, Choices] = Field(default={})
 
     @model_validator(mode="after")
     def _in_order(self) -> "SwarmTable":

@@ -11,13 +11,16 @@ from typing import Any
 
 from replication.errors import ConfigError
 from replication.plan.streams import stream
-from replication.plan.swarm import SwarmTable
+from replication.plan.swarm import Choices, SwarmTable
 from replication.plan.units import duration_text
 from replication.simulation.tables import read_tables
 
 Tables = dict[str, Any]
 
-MACHINE_KINDS = ("wipe", "power-loss", "clock-jump", "clock-drift", "slow-disk", "stalled-disk")
+MACHINE_KINDS = (
+    *("wipe", "power-loss", "clock-jump", "clock-drift"),
+    *("slow-disk", "stalled-disk", "full-disk"),
+)
 MILLISECOND_NS = 1_000_000
 JOINS_MAX = 2
 LEAVES_MAX = 1  # of three members two are left
@@ -44,7 +47,10 @@ def draw_scenario(raw: Mapping[str, Any], name: str, seed: int) -> Tables:
         "question": raw.get("question", "Does anything break?"),
         "run": {**raw.get("run", {}), "warmup": "0s", "seed": seed},
         "cluster": {**raw.get("cluster", {}), "nodes": nodes},
-        "workload": _workload(raw, limits, stream(seed, "swarm", "workload")),
+        "workload": {
+            **_workload(raw, limits, stream(seed, "swarm", "workload")),
+            **_chosen(limits.workload, stream(seed, "swarm", "workload", "choices")),
+        },
         "simulation": _room(raw, limits, stream(seed, "swarm", "room")),
         "fault": [],
     }
@@ -105,10 +111,12 @@ def _room(raw: Mapping[str, Any], limits: SwarmTable, rng: Random) -> Tables:
 def _settings(raw: Mapping[str, Any], limits: SwarmTable, family: str, rng: Random) -> Tables:
     settings = {name: dict(table) for name, table in raw.get(family, {}).items()}
     for backend, choices in getattr(limits, family).items():
-        table = settings.setdefault(backend, {})
-        for setting, values in choices.items():
-            table[setting] = values[int(rng.random() * len(values))]
+        settings[backend] = {**settings.get(backend, {}), **_chosen(choices, rng)}
     return settings
+
+
+def _chosen(choices: Choices, rng: Random) -> Tables:
+    return {key: values[int(rng.random() * len(values))] for key, values in choices.items()}
 
 
 def _faults(drawn: Tables, limits: SwarmTable, nodes: int, duration_ns: int, rng: Random) -> None:
@@ -152,6 +160,8 @@ def _machine_fault(table: Tables, limits: SwarmTable, rng: Random) -> None:
             table.update(kind="disk", effect="slow", delay=_ms_text(limits.slow_disk * amount))
         case "stalled-disk":
             table.update(kind="disk", effect="stall")
+        case "full-disk":
+            table.update(kind="disk", effect="full")
         case "power-loss":
             table.update(kind="disk", effect="lose-unsynced", torn=True)
 

@@ -125,6 +125,8 @@ class RaftSettings:
 def promise(settings: Any) -> str:
     """Return in one sentence what a cluster with these settings guarantees."""
     writes = "an acknowledged write survives the loss of any minority of the nodes"
+    if not settings.sessions:
+        writes += "; one that its client sends again may take effect twice"
     if settings.default_read is DefaultRead.LEASE:
         bound = f"as long as no clock runs {settings.clock_drift_max:.0%} faster than another"
         return f"Reads and writes are linearizable, {bound}, and {writes}."

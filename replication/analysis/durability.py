@@ -20,7 +20,8 @@ effect (``replication/errors.py``). If anybody reads it, or an owner holds it, t
 
 **A delete came undone**: a version that an acknowledged delete had covered is live at the end.
 **A value came from nowhere**: a version that no client wrote. **A retry took effect twice**: a
-write stands beside itself; that is counted, since only some stores promise that it does not.
+write stands beside itself, or a key holds it again after another one; that is counted, since only
+some stores promise that it does not.
 
 Without a look at the end (an interrupted run) nothing is known to have survived: UNKNOWN.
 """
@@ -55,7 +56,7 @@ class _Fate:
     took_effect: int = 0  # of the unknown ones
     resurrected: list[tuple[Operation, Operation]] = field(default_factory=list)  # delete, version
     nowhere: list[tuple[str, str, list[str]]] = field(default_factory=list)  # key, id, holders
-    duplicated: set[str] = field(default_factory=set)  # writes that stand beside themselves
+    duplicated: set[str] = field(default_factory=set)  # writes that took effect twice
 
 
 def check(view: View) -> Finding:
@@ -131,6 +132,8 @@ def _fate(view: View) -> _Fate:
             elif each.outcome is Outcome.FAIL and noticed:
                 fate.visible.append(each)
         _note_strangers(view, fate, key, operations)
+        if view.history.single_register and view.history.lossless:
+            _note_repeated(fate, operations)
         if finals is None:
             if acknowledged:
                 fate.keys_not_looked_at.append(key)
@@ -166,6 +169,23 @@ def _note_strangers(view: View, fate: _Fate, key: str, operations: list[Operatio
     fate.nowhere += [
         (key, write_id, list(dict.fromkeys(who))) for write_id, who in strangers.items()
     ]
+
+
+def _note_repeated(fate: _Fate, operations: list[Operation]) -> None:
+    """Note writes that a key holds, then another one, then them again, in the order of the log."""
+    held: list[tuple[int, str]] = []
+    for each in operations:
+        if each.outcome is Outcome.OK and each.log_index is not None:
+            ids = [each.write_id] if each.kind.is_write else [seen.write_id for seen in each.seen]
+            held += [(each.log_index, write_id) for write_id in ids if write_id]
+    before = ""
+    replaced: set[str] = set()
+    for _, write_id in sorted(held):
+        if write_id != before:
+            replaced.add(before)
+            before = write_id
+            if write_id in replaced:
+                fate.duplicated.add(write_id)
 
 
 def _note_resurrected(
@@ -218,7 +238,7 @@ def _summary(fate: _Fate) -> str:
     for amount, what, many in (
         (len(fate.resurrected), "deleted version came back", "deleted versions came back"),
         (len(fate.nowhere), "version came from nowhere", "versions came from nowhere"),
-        (len(fate.duplicated), "write stood beside itself", "writes stood beside themselves"),
+        (len(fate.duplicated), "write took effect twice", "writes took effect twice"),
     ):
         if amount:
             parts.append(plural(amount, what, many))

@@ -18,7 +18,12 @@ from replication.analysis import words
 from replication.analysis.coverage import conclude, coverage
 from replication.analysis.findings import Finding, Verdict, Witness
 from replication.analysis.lineage import lineage
-from replication.analysis.promised import keeps_siblings, reads_weaker, setting
+from replication.analysis.promised import (
+    keeps_siblings,
+    promises_durability,
+    reads_weaker,
+    setting,
+)
 from replication.analysis.siblings import purged_deletes
 from replication.analysis.view import NEVER, View
 from replication.analysis.why import reasons
@@ -58,7 +63,7 @@ def promises_freshness(view: View) -> bool:
     With last-write-wins a clock that is ahead may let an older version win, so it promises nothing.
     """
     if view.history.single_register:
-        return view.history.lossless and setting(view, "default_read") != "local"
+        return promises_durability(view) and setting(view, "default_read") != "local"
     n, r, w = view.once(_counts)
     if setting(view, "quorum") == "sloppy":
         # Others may stand in for primaries, but for so many.

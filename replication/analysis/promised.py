@@ -41,15 +41,22 @@ def promises_linearizability(view: View) -> bool:
 
     A register that may lose what it acknowledged shows it to one reader and not to the next.
     """
-    return view.history.single_register and view.history.lossless
+    return view.history.single_register and promises_durability(view)
 
 
 def promises_durability(view: View) -> bool:
     """Both sides: acknowledged by a majority, or by W replicas, survives while disks are intact.
 
-    Not where the backend says that its settings give that up (asynchronous replication).
+    Not where the backend says that its settings give that up (asynchronous replication), nor where
+    a write that was sent again may have taken effect again, in the place of later ones.
     """
-    return view.history.lossless
+    return view.history.lossless and not view.once(_sent_again_without_sessions)
+
+
+def _sent_again_without_sessions(view: View) -> bool:
+    """Whether a client sent a write more than once, and the cluster cannot tell (``sessions``)."""
+    writes = (each for each in view.history.operations if each.kind.is_write)
+    return setting(view, "sessions") == "False" and any(each.attempts > 1 for each in writes)
 
 
 def keeps_siblings(view: View) -> bool:
@@ -72,7 +79,7 @@ def _never_decided_by_a_clock(view: View) -> bool:
 def promises_no_vanished_writes(view: View) -> bool:
     """One order per key means that a put replaces; siblings mean that none is dropped unseen."""
     if view.history.single_register:
-        return view.history.lossless
+        return promises_durability(view)
     return keeps_siblings(view)
 
 

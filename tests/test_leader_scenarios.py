@@ -15,7 +15,6 @@ STORIES = (
     "reads-from-followers",
     "majority-lost",
     "election-timeouts",
-    "lagging-follower",
 )
 
 

@@ -58,6 +58,7 @@ class Handoff:
         self._of_key: Counter[str] = Counter()
         self._changes: dict[tuple[NodeId, str], None] = {}  # not on the disk yet
         self._buffered: dict[tuple[NodeId, str], None] = {}  # and need not be for a while
+        self._leaving: dict[str, None] = {}  # keys that go after this turn, if not owned
         self._barriers: list[int] = []  # numbers of PendingBarriers
         self._check_ns = 0
         self._flush_ns = 0
@@ -151,6 +152,7 @@ class Handoff:
                 record = dynamo_pb2.Hint(stored_wall_ns=hint.stored_wall_ns)
                 yield Put(SPACE, name, record.SerializeToString())
         self._changes = {}
+        self._drop_leaving()
 
     # What moved away.
 
@@ -165,13 +167,20 @@ class Handoff:
         if node.settings.ring_changes is RingChanges.EAGER:
             return  # others may still have to fetch it
         for key in list(node.replica.keys()):
-            if node.name not in node.ring.preference(key) and not self.keeps(key):
+            if node.name in node.ring.preference(key) or self.keeps(key):
+                continue
+            if node.replica.is_written(key):
                 node.forget(key, node.replica)
+            else:
+                self._leaving[key] = None  # what is acknowledged is written first
 
-    def _may_go(self, key: str) -> bool:
+    def _drop_leaving(self) -> None:
         node = self._node
-        owners = (*node.ring.preference(key), *node.ring.moving(key))
-        return node.name not in owners and node.settings.ring_changes is RingChanges.JOINT
+        for key in self._leaving:
+            owners = (*node.ring.preference(key), *node.ring.moving(key))
+            if key in node.replica and node.name not in owners and not self.keeps(key):
+                node.forget(key, node.replica)
+        self._leaving = {}
 
     # Replaying.
 
@@ -275,8 +284,8 @@ class Handoff:
             del self._of_key[key]
             if key in self._node.stand_ins:
                 self._node.forget(key, self._node.stand_ins)
-            if key in self._node.replica and self._may_go(key):
-                self._node.forget(key, self._node.replica)
+            if self._node.settings.ring_changes is RingChanges.JOINT:
+                self._leaving[key] = None
         if not self._of_key:
             self._pass_barriers()
 

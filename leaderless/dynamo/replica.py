@@ -85,6 +85,10 @@ class Replica:
             self._changed[key] = None
         return held, merged
 
+    def is_written(self, key: str) -> bool:
+        """Tell whether ``writes`` has returned all that is held of ``key``."""
+        return key not in self._changed
+
     def drop(self, key: str) -> None:
         """Forget ``key``, its vector too: a copy of it that comes later is news again."""
         del self._encoded[key]

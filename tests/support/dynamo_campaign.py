@@ -78,6 +78,8 @@ KINDS = {
             "quorum": ["strict", "sloppy"],
             "read_repair": ["off"],
             "anti_entropy": ["0s"],
+            # No hint tells a replica that it may forget a key, when the word of it was lost.
+            "purge": ["never"],
         },
     ),
     "reads": Kind(

@@ -209,7 +209,11 @@ EXPECTATIONS = [
     ('side = "leaders"\ncheck = "durability"', '.side: "leaders" is unknown; did you mean'),
     (
         'check = "durability"\nwhen = { run.seed = 1 }',
-        '.when.run: unknown key, expected "leader" or "leaderless"',
+        '.when.run: unknown key, expected "leader", "leaderless" or "workload"',
+    ),
+    (
+        'check = "durability"\nwhen = { workload.mx = 1 }',
+        '.when.workload.mx: unknown key; did you mean "mix"?',
     ),
     (
         'check = "durability"\nwhen = { leaderless.dynamo.versions = "lwv" }',

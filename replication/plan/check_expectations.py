@@ -6,7 +6,7 @@ from typing import Any
 
 from replication.plan.model import Expectation
 from replication.plan.problems import Path, Problems, hint_at, path_text, unknown_key
-from replication.plan.schema import Bound, Document, ExpectTable
+from replication.plan.schema import Bound, Document, ExpectTable, WorkloadSection
 from replication.plan.settings import Chosen, read_settings
 from replication.plan.units import duration_ns
 from replication.protocol import Family
@@ -97,12 +97,15 @@ def _applies(
     problems: Problems,
     backends: Mapping[Family, Chosen],
 ) -> bool:
-    """Return whether all the settings named in ``when`` have the values given there."""
+    """Return whether all that is named in ``when`` has the value given there."""
     applies = True
     for section, inner in when.items():
         here = (*path, section)
+        if section == "workload" and isinstance(inner, dict):
+            applies = _is_workload(document.workload, inner, here, problems) and applies
+            continue
         if section not in [*Family]:
-            problems.add(here, unknown_key(section, [*Family]))
+            problems.add(here, unknown_key(section, [*Family, "workload"]))
             continue
         chosen = backends.get(Family(section))
         if not isinstance(inner, dict):
@@ -113,6 +116,17 @@ def _applies(
             if chosen is None or not fits or not _has(chosen, table, (*here, name), problems):
                 applies = False
     return applies
+
+
+def _is_workload(
+    workload: WorkloadSection, table: Mapping[str, Any], path: Path, problems: Problems
+) -> bool:
+    """Return whether the workload is as ``table`` says, each value as a whole."""
+    known = sorted(WorkloadSection.model_fields)
+    for name in table:
+        if name not in known:
+            problems.add((*path, name), unknown_key(name, known))
+    return all(getattr(workload, name, None) == value for name, value in table.items())
 
 
 def _has(chosen: Chosen, table: Any, path: Path, problems: Problems) -> bool:

@@ -312,7 +312,8 @@ class ExpectTable(Section):
     equals: Bound | None = None
     when: dict[str, Any] | None = Field(
         default=None,
-        description="only where these settings have these values, written as in this file",
+        description="only where these settings, and those of the workload, have these values, "
+        "written as in this file",
     )
 
 

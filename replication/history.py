@@ -81,6 +81,7 @@ class Operation:
     value: str | None = None  # writes: what was written
     expected: str | None = None  # compare-and-set: what the key had to hold; None = missing
     write_id: str | None = None  # writes: "client:sequence"
+    update: str | None = None  # puts: "count" or "add"; the store applies the value to what it has
     based_on: list[str] = field(default_factory=list)  # writes: ids it replaces knowingly
     seen: list[SeenVersion] = field(default_factory=list)  # ok reads
     consistency: str | None = None  # asked for explicitly

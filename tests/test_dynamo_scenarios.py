@@ -12,6 +12,7 @@ from tests.support.scenario_seeds import leaderless, scenario
 ANOMALIES = (
     "clock-skew-lww:lww",
     "concurrent-writers:lww",
+    "counters-and-sets:put-dvv",
     "hint-loss:buffered",
     "non-monotonic-reads:one-of-three",
     "shopping-cart:lww",
@@ -21,7 +22,12 @@ ANOMALIES = (
     "write-timeout-appears",
     "zombie-delete:by-time",
 )
-CURES = ("hint-loss:durable", "sloppy-stale:strict", "zombie-delete:after-repair")
+CURES = (
+    "counters-and-sets:type",
+    "hint-loss:durable",
+    "sloppy-stale:strict",
+    "zombie-delete:after-repair",
+)
 
 
 @pytest.mark.parametrize("name", [*ANOMALIES, *CURES])

@@ -1,6 +1,8 @@
 """Counters, sets and lists on both sides: what is added is kept where somebody promises it."""
 
 from dataclasses import replace
+from itertools import islice, pairwise
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from replication.plan.model import Update
 from replication.plan.workload import ClosedArrival, Keys, RegisterWorkload, UpdateWorkload
 from replication.protocol import Family
 from replication.simulation.execute import simulate
+from replication.simulation.seeds import run_seed
 from tests.support.plans import MILLISECOND_NS, make_plan
 
 
@@ -84,6 +87,47 @@ def test_a_counter_loses_what_siblings_counted_at_the_same_time() -> None:
     assert final == acknowledged > 20
     final, acknowledged = counts[Family.LEADERLESS]
     assert 0 < final < acknowledged
+
+
+@pytest.mark.parametrize("update", [Update.COUNT, Update.ADD])
+def test_what_the_replicas_merge_is_all_there_and_nobody_reads_before(update: Update) -> None:
+    work = UpdateWorkload(update, 0.8, Keys(1), ClosedArrival(10 * MILLISECOND_NS), 4, 16)
+    plan = make_plan(seconds=0.4, clients=4, workload=work, settle_seconds=0.3)
+    plan = replace(plan, updates_applied=(Family.LEADERLESS,))
+    history = simulate(plan, Family.LEADERLESS).history
+    acknowledged = added(history)
+    assert len(acknowledged) > 20
+    if update is Update.ADD:
+        assert there(history) == acknowledged
+    else:
+        (seen,) = finals(history)[0].seen
+        assert seen.value == str(len(acknowledged))
+    planned = list(islice(plan.operations("c1", Family.LEADERLESS), 100))
+    alone = list(islice(plan.operations("c1"), 200))
+    before = {b.sequence for b, a in pairwise(alone) if a.update is not None}
+    assert before, "elsewhere each update follows a read"
+    assert not before & {each.sequence for each in planned}
+
+
+MERGED: dict[str, Any] = {
+    "title": "Updates that are merged",
+    "question": "Is each of them there, once?",
+    "workload": {
+        "kind": "counter",
+        "update": {"leaderless": "type"},
+        "mix": {"get": 0.3, "add": 0.7},
+    },
+    "swarm": {"duration": ["400ms", "800ms"], "rate": ["60/s", "150/s"]},
+}
+
+
+@pytest.mark.parametrize("kind", ["counter", "set"])
+def test_merged_updates_keep_their_promises_under_every_fault(kind: str) -> None:
+    raw = {**MERGED, "workload": {**MERGED["workload"], "kind": kind}}
+    for seed in range(1, 14):
+        result = run_seed(raw, "merged", seed, Family.LEADERLESS)
+        assert result.failure is None, f"seed {seed}: {result.failure}"
+        assert result.acknowledged > 0
 
 
 def test_compare_and_set_in_a_mix_is_judged_as_what_it_is() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from replication.analysis import convergence
 from replication.analysis.atomicity import KEYS_MAX, key_atomicity
 from replication.analysis.availability import availability
+from replication.analysis.conflict_findings import ConflictLedger
 from replication.analysis.conflicts import ledger
 from replication.analysis.expect import judge, overall
 from replication.analysis.explain import explain
@@ -15,6 +16,7 @@ from replication.analysis.ladder import ladder
 from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
 from replication.analysis.leadership import leadership
 from replication.analysis.leases import leases
+from replication.analysis.promised import reads_show_writes
 from replication.analysis.registry import CHECKS
 from replication.analysis.roles import role_periods
 from replication.analysis.snapshots import snapshots
@@ -90,12 +92,12 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         leases=leases(view),
         leadership=leadership(view),
         snapshots=snapshots(view),
-        conflicts=view.once(ledger),
+        conflicts=view.once(ledger) if reads_show_writes(view) else ConflictLedger(),
         convergence=view.once(convergence.report),
         faults=list(history.faults),
         roles=role_periods(view),
         latency_points=points,
-        staleness=_staleness(view),
+        staleness=_staleness(view) if reads_show_writes(view) else Staleness(),
         ladder=ladder(findings),
         pbs=pbs(view),
         throughput_per_s=throughput_per_s(view),

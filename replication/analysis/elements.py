@@ -21,9 +21,10 @@ from itertools import pairwise
 from replication.analysis import words
 from replication.analysis.coverage import conclude, coverage
 from replication.analysis.findings import Finding, Verdict, Witness
+from replication.analysis.promised import merges_updates, promises_durability, setting
 from replication.analysis.view import View
 from replication.analysis.words import plural
-from replication.history import Operation, OperationKind, Outcome
+from replication.history import Operation, OperationKind, Outcome, Phase
 
 NAME = "elements"
 TITLE = "Elements kept"
@@ -237,10 +238,28 @@ def counts(view: View) -> bool:
 
 
 def _promised(view: View) -> bool:
-    """Compare-and-set on one order per key loses nothing; a put replaces what it has not read."""
+    """Compare-and-set on one order per key loses nothing, nor do updates that the store merges.
+
+    A put replaces what it has not read.
+    """
+    if view.once(merges_updates):
+        return promises_durability(view)
     writes = [each for each in view.history.operations if each.kind.is_write]
     swaps = all(each.kind is OperationKind.COMPARE_AND_SET for each in writes)
     return view.history.single_register and swaps
+
+
+def _reads_are_fresh(view: View) -> bool:
+    """Return whether every read meets every acknowledged write: one order, or R + W > N."""
+    if view.history.single_register:
+        return True
+    n, r, w = (int(setting(view, name) or 0) for name in "nrw")
+    asked = any(
+        each.consistency or each.replicas_asked
+        for each in view.history.operations
+        if each.phase is not Phase.FINAL
+    )
+    return r + w > n and setting(view, "quorum") == "strict" and not asked
 
 
 def check(view: View) -> Finding:
@@ -346,7 +365,7 @@ def check_counter(view: View) -> Finding:
             for key, look, lower, upper in found[:WITNESSES_MAX]
         ],
         len(found),
-        _promised(view),
+        _promised(view) and _reads_are_fresh(view),
         {"out_of_bounds": len(found)},
     )
     return conclude(view, finding)

@@ -94,3 +94,16 @@ def promises_convergence(view: View) -> bool:
         "off",
         "False",
     )
+
+
+def reads_show_writes(view: View) -> bool:
+    """Return whether a version that is read stands for one write, the one that it names.
+
+    Not where the store itself merges updates of counters and sets: one version shows many of them.
+    """
+    return not view.once(merges_updates)
+
+
+def merges_updates(view: View) -> bool:
+    """Return whether updates were left to the store."""
+    return any(each.update is not None for each in view.history.operations)

@@ -15,6 +15,7 @@ from replication.analysis import (
     sessions,
 )
 from replication.analysis.findings import Finding
+from replication.analysis.promised import reads_show_writes
 from replication.analysis.view import View
 from replication.history import History
 
@@ -44,6 +45,7 @@ CHECKS: tuple[Check, ...] = (
         "Herlihy and Wing 1990; zones: Gibbons and Korach 1997; search: Wing and Gong 1993, Lowe "
         "2017",
         linearizability.check,
+        reads_show_writes,
     ),
     Check(
         sequential.NAME,
@@ -52,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
         "orders that nobody can escape",
         "Lamport 1979; Gibbons and Korach 1997",
         sequential.check,
+        reads_show_writes,
     ),
     Check(
         causal.NAME,
@@ -59,6 +62,7 @@ CHECKS: tuple[Check, ...] = (
         "reads that lacked a write which they can have known of, through clients and values",
         "Ahamad et al. 1995; Bouajjani, Enea, Guerraoui and Hamza 2017 (POPL), bad patterns",
         causal.check,
+        reads_show_writes,
     ),
     *(
         Check(
@@ -67,6 +71,7 @@ CHECKS: tuple[Check, ...] = (
             finds,
             "Terry et al. 1994 (session guarantees)",
             sessions.check(name),
+            reads_show_writes,
         )
         for name, finds in (
             ("read-your-writes", "reads that lacked what their own client had written"),
@@ -88,6 +93,7 @@ CHECKS: tuple[Check, ...] = (
         "written, as claimed, overlap",
         "Gifford 1979; DeCandia et al. 2007 (Dynamo) §4.5",
         freshness.check,
+        reads_show_writes,
     ),
     Check(
         durability.NAME,
@@ -96,6 +102,7 @@ CHECKS: tuple[Check, ...] = (
         "failed writes that became visible",
         "replication.analysis.durability; after Jepsen's set workloads",
         durability.check,
+        reads_show_writes,
     ),
     Check(
         conflicts.NAME,
@@ -104,6 +111,7 @@ CHECKS: tuple[Check, ...] = (
         "where one order per key is promised",
         "DeCandia et al. 2007 (Dynamo) §4.4; Almeida et al. 2014 (dotted version vectors)",
         conflicts.check,
+        reads_show_writes,
     ),
     Check(
         convergence.NAME,

@@ -4,7 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from replication.history import Operation, OperationKind, SeenVersion
-from replication.plan.model import PlannedOperation
+from replication.plan.model import PlannedOperation, Update
 from replication.protocol import Family, StorageRequest, StorageResponse
 from replication.v1 import storage_pb2
 
@@ -15,6 +15,11 @@ COVERED_IDS_MAX = 64
 _LEVELS = {
     name.removeprefix("CONSISTENCY_").lower(): value
     for name, value in storage_pb2.Consistency.items()
+}
+
+_UPDATES = {
+    Update.COUNT: storage_pb2.UPDATE_INCREMENT,
+    Update.ADD: storage_pb2.UPDATE_ADD,
 }
 
 
@@ -62,6 +67,9 @@ def build_request(planned: PlannedOperation, family: Family, context: bytes) -> 
             write_id=identity,
             consistency=asked,
             w=replicas,
+            update=storage_pb2.UPDATE_UNSPECIFIED
+            if planned.update is None or not planned.applied
+            else _UPDATES[planned.update],
         )
     return storage_pb2.CompareAndSetRequest(
         key=planned.key,

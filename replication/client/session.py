@@ -179,6 +179,7 @@ class Session:
             value=planned.value,
             expected=planned.expected,
             write_id=write_id(planned) if is_write else None,
+            update=planned.update.value if planned.applied and planned.update else None,
             based_on=based_on(planned, self._sent, known),
             consistency=planned.consistency,
             replicas_asked=planned.replicas if self._family is Family.LEADERLESS else 0,

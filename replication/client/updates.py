@@ -1,9 +1,10 @@
 """What a client makes of the values that it has read: counters, sets and lists over plain keys.
 
-The store knows nothing of them. A set is its elements, joined by commas, in order; a list likewise,
-in the order in which they came; a counter is a number. Siblings are merged by whoever reads them:
-sets by their union, lists by adding what the longest lacks, counters by the greatest. So a set
-whose siblings are all read loses nothing, and a counter loses what was counted at the same time.
+The store knows nothing of them, unless it applies updates itself (``PlannedOperation.applied``). A
+set is its elements, joined by commas, in order; a list likewise, in the order in which they came; a
+counter is a number. Siblings are merged by whoever reads them: sets by their union, lists by adding
+what the longest lacks, counters by the greatest. So a set whose siblings are all read loses
+nothing, and a counter loses what was counted at the same time.
 """
 
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,7 @@ def derived(
 
     An operation that cannot be derived from them comes back as it was, with the reason.
     """
-    if planned.update is not None:
+    if planned.update is not None and not planned.applied:
         if values is None:
             return planned, NothingRead()
         value = updated(planned.update, values, planned.value or "")

@@ -6,7 +6,16 @@ Checks report and change nothing; what they let through is compiled without a fu
 from collections.abc import Mapping
 
 from replication.history import OperationKind
-from replication.plan.parts import ADD, UPDATES, YCSB, clients_of, key_choice, nodes_of
+from replication.plan.model import Update
+from replication.plan.parts import (
+    ADD,
+    UPDATES,
+    YCSB,
+    clients_of,
+    key_choice,
+    nodes_of,
+    updates_applied,
+)
 from replication.plan.problems import Path, Problems, hint_at, one_of, unknown_key
 from replication.plan.regions import regions
 from replication.plan.schema import Document, OperationTable
@@ -82,6 +91,22 @@ def check_workload(
             path: Path = ("workload", "consistency", family.value, kind)
             _level(kind, level, path, chosen, problems)
     _replicas(document, problems, backends)
+    _types(document, problems, backends)
+
+
+def _types(document: Document, problems: Problems, backends: Mapping[Family, Chosen]) -> None:
+    """Judge updates that the store itself is to apply."""
+    for family in updates_applied(document):
+        path: Path = ("workload", "update", family.value)
+        if UPDATES[document.workload.kind] not in (Update.COUNT, Update.ADD):
+            problems.add(path, '"type" belongs to kind = "counter" and "set" only')
+        chosen = backends.get(family)
+        if chosen is None:
+            continue
+        offered = chosen.backend.updates
+        if offered is None or not offered(chosen.choice.settings):
+            words = "has no counters and sets" + ("" if offered is None else " with these settings")
+            problems.add(path, f'"type": {chosen.backend.name} {words}')
 
 
 def _node(node: str, path: Path, document: Document, problems: Problems) -> None:

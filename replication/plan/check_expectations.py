@@ -6,7 +6,7 @@ from typing import Any
 
 from replication.plan.model import Expectation
 from replication.plan.problems import Path, Problems, hint_at, path_text, unknown_key
-from replication.plan.schema import Bound, Document, ExpectTable, WorkloadSection
+from replication.plan.schema import Bound, Document, ExpectTable, Section
 from replication.plan.settings import Chosen, read_settings
 from replication.plan.units import duration_ns
 from replication.protocol import Family
@@ -101,8 +101,8 @@ def _applies(
     applies = True
     for section, inner in when.items():
         here = (*path, section)
-        if section == "workload" and isinstance(inner, dict):
-            applies = _is_workload(document.workload, inner, here, problems) and applies
+        if section == "workload":
+            applies &= _is(document.workload, inner, here, problems)
             continue
         if section not in [*Family]:
             problems.add(here, unknown_key(section, [*Family, "workload"]))
@@ -118,15 +118,24 @@ def _applies(
     return applies
 
 
-def _is_workload(
-    workload: WorkloadSection, table: Mapping[str, Any], path: Path, problems: Problems
-) -> bool:
-    """Return whether the workload is as ``table`` says, each value as a whole."""
-    known = sorted(WorkloadSection.model_fields)
-    for name in table:
-        if name not in known:
-            problems.add((*path, name), unknown_key(name, known))
-    return all(getattr(workload, name, None) == value for name, value in table.items())
+def _is(section: Section, wanted: Any, path: Path, problems: Problems) -> bool:
+    """Return whether a section of the scenario has the values of ``wanted``."""
+    if not isinstance(wanted, dict):
+        problems.add(path, f"expected keys and values of it, such as {path[-1]}.KEY = VALUE")
+        return False
+    known = sorted(type(section).model_fields)
+    fits = True
+    for key, value in wanted.items():
+        here = (*path, key)
+        found = getattr(section, key, None)
+        if key not in known:
+            problems.add(here, unknown_key(key, known))
+            fits = False
+        elif isinstance(found, Section):
+            fits &= _is(found, value, here, problems)
+        else:
+            fits &= found == value
+    return fits
 
 
 def _has(chosen: Chosen, table: Any, path: Path, problems: Problems) -> bool:

@@ -151,6 +151,9 @@ def _writes(work: RegisterWorkload) -> str:
     return f"{size}; writes carry no context, as if nothing had been read."
 
 
+_APPLIED = "an update that the replicas merge by themselves, without the read,"
+
+
 def _updates(plan: Plan, update: Update) -> str:
     what = {
         Update.REPLACE: "write a new value",
@@ -164,10 +167,10 @@ def _updates(plan: Plan, update: Update) -> str:
     }
     kinds = [plan.update_kinds.get(family, OperationKind.PUT) for family in Family]
     sides = " and ".join(
-        f"{ways[kind]} on the {family.value} side"
+        f"{_APPLIED if family in plan.updates_applied else ways[kind]} on the {family.value} side"
         for family, kind in zip(Family, kinds, strict=True)
     )
-    if kinds[0] is kinds[1]:
+    if kinds[0] is kinds[1] and not plan.updates_applied:
         sides = f"{ways[kinds[0]]}"
     return f"To {update.value} is to read the key and {what}: {sides}."
 

@@ -59,6 +59,7 @@ class PlannedOperation:
     replicas: int = 0  # explicit R of a get or W of a write; 0: as the cluster is set
     with_context: bool = True  # writes: carry the context of the client's last read of the key
     update: Update | None = None  # writes: ``value`` is what is added to the values read before
+    applied: bool = False  # or to what the store holds, by the store itself (storage.proto, Update)
     expects_last: bool = False  # compare-and-set: ``expected`` is the value the client last knew of
 
 

@@ -38,6 +38,7 @@ from replication.protocol import Family
 HOLD_NS = 5_000_000  # of duplicate and reorder, unless the fault says so
 MIX: Mapping[str, float] = {OperationKind.GET: 0.5, OperationKind.PUT: 0.5}
 ADD = "add"  # in the mix of a workload that updates
+TYPE = "type"  # how a side updates: see UpdateTable
 UPDATES: Mapping[WorkloadKind, Update] = {
     WorkloadKind.COUNTER: Update.COUNT,
     WorkloadKind.SET: Update.ADD,
@@ -128,7 +129,18 @@ def update_kinds(document: Document) -> dict[Family, OperationKind]:
     table = document.workload
     if table.kind not in UPDATES:
         return {}
-    return {family: OperationKind(getattr(table.update, family.value)) for family in Family}
+    ways = {family: getattr(table.update, family.value) for family in Family}
+    return {
+        family: OperationKind.PUT if way == TYPE else OperationKind(way)
+        for family, way in ways.items()
+    }
+
+
+def updates_applied(document: Document) -> tuple[Family, ...]:
+    """Return the sides whose store applies the updates itself."""
+    table = document.workload
+    updates = table.kind in UPDATES
+    return tuple(each for each in Family if updates and getattr(table.update, each.value) == TYPE)
 
 
 def _value_bytes(document: Document) -> int:

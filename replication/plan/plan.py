@@ -46,6 +46,7 @@ class Plan:
     levels: Mapping[Family, Mapping[OperationKind, str]] = field(default_factory=dict)
     replica_counts: Mapping[OperationKind, int] = field(default_factory=dict)
     update_kinds: Mapping[Family, OperationKind] = field(default_factory=dict)  # of updates: put
+    updates_applied: tuple[Family, ...] = ()  # whose store applies an update, without a read before
     spares: tuple[NodeId, ...] = ()  # nodes that are no members, until a fault lets them join
     regions: tuple[str, ...] = ()  # to which nodes are dealt in turn; empty: all side by side
 
@@ -75,6 +76,8 @@ class Plan:
             for kind in OperationKind
         }
         update_kind = self.update_kinds.get(family, OperationKind.PUT)
+        if family in self.updates_applied:
+            operations = _without_reads_before(operations)
         for operation in operations:
             if operation.update is not None:
                 operation = replace(operation, kind=update_kind)
@@ -149,3 +152,19 @@ class Plan:
             raise ConfigError([f"plan.json: {problem}" for problem in problems])
         scenario = read_scenario(record["scenario"], str(name), "plan.json", find=find)
         return replace(scenario.plan, seed=seed)
+
+
+def _without_reads_before(operations: Iterator[PlannedOperation]) -> Iterator[PlannedOperation]:
+    """Yield each update in the place of the read that it was to be built upon."""
+    read: PlannedOperation | None = None
+    for operation in operations:
+        if operation.update is None:
+            if read is not None:
+                yield read
+            read = operation
+        else:
+            assert read is not None, "an update follows a read (UpdateWorkload)"
+            yield replace(operation, due_ns=read.due_ns, applied=True, with_context=False)
+            read = None
+    if read is not None:
+        yield read

@@ -101,6 +101,7 @@ def read_scenario(
             OperationKind(kind): count for kind, count in document.workload.replicas.items()
         },
         update_kinds=parts.update_kinds(document),
+        updates_applied=parts.updates_applied(document),
         spares=parts.spares_of(document),
         regions=tuple(document.cluster.regions),
     )

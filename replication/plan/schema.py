@@ -188,10 +188,13 @@ class OperationTable(Section):
 
 
 class UpdateTable(Section):
-    """``workload.update``: what the write of an update is, once the key has been read."""
+    """``workload.update``: what the write of an update is, once the key has been read.
+
+    ``type``: a counter or a set of the store itself, which is updated without a read.
+    """
 
     leader: Literal["put", "compare-and-set"] = "compare-and-set"
-    leaderless: Literal["put", "compare-and-set"] = "put"
+    leaderless: Literal["put", "compare-and-set", "type"] = "put"
 
 
 class WorkloadSection(Section):

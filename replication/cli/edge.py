@@ -61,5 +61,5 @@ class Edge(click.Command):
             fail(f"{error.reason}: {error.message}", ExitCode.VIOLATED)
         except ReplicationError as error:
             fail(str(error), ExitCode.BROKEN)
-        except click.Abort:
+        except (click.Abort, KeyboardInterrupt):  # else click's main makes a 1 of it
             fail("interrupted", ExitCode.INTERRUPTED)

@@ -180,7 +180,7 @@ def test_bounds_are_open_and_equality_is_exact() -> None:
         )
         assert run(sides, expectation).expectations[0].verdict.value == verdict
     both = Expectation("expect[1]", LEADER, measure="failovers.count", above=0.5, below=2)
-    assert run(sides, both).expectations[0].words == "failovers.count is above 0.5 and below 2"
+    assert run(sides, both).expectations[0].words == "number of failovers is above 0.5 and below 2"
 
 
 def test_every_check_says_what_it_finds_and_where_that_comes_from() -> None:

@@ -312,7 +312,7 @@ def test_a_plan_can_be_told_in_words(path: Path) -> None:
         "and every key is read back.",
         "Expected of the leader side: durability is valid.",
         "Expected of the leaderless side: durability is valid.",
-        "Expected of the leader side: failovers.0.write_outage_ns is above 10ns and below 1.5s.",
+        "Expected of the leader side: write outage is above 10ns and below 1.5s.",
         "Expected of the leaderless side: durability is violated.",
     ]
 

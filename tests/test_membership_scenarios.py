@@ -49,11 +49,8 @@ def side_of(name: str, *overrides: str) -> SideFindings:
         (
             "mixed-cas",
             "linearizability",
-            (
-                "workload.mix={ get = 0.4, put = 0.3, compare-and-set = 0.3 }",
-                "leaderless.dynamo.versions=lww",
-            ),
-            ("leaderless.dynamo.versions=dvv",),
+            ("workload.mix={ get = 0.5, put = 0.25, compare-and-set = 0.25 }",),
+            ("workload.mix={ get = 0.5, compare-and-set = 0.5 }",),
         ),
     ],
 )

@@ -1,27 +1,38 @@
-"""The table of all variants: a column for each run, the leaderless side once."""
+"""The table of all variants: a column for each run of a side, one for a side that all share."""
 
 import io
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
+from replication.protocol import Family
 from replication.report import variants
 from tests.support.findings_sample import leader_crash as sample
 
 
-def test_every_variant_has_a_column_and_the_shared_side_one() -> None:
-    first = sample()
-    second = replace(sample(), name="story:two")
-    first = replace(first, name="story:one")
+@pytest.mark.parametrize("varied", list(Family))
+def test_every_variant_has_a_column_and_the_shared_side_one(varied: Family) -> None:
+    first = replace(sample(), name="story:one")
+    changed = {varied.value: sample().sides[varied]}
+    second = replace(sample(), name="story:two", sides=changed)
+    shared = next(each.value for each in Family if each is not varied)
     text = variants.markdown_table([first, second])
     heads = next(line for line in text.splitlines() if line.startswith("|"))
-    assert [head.strip().partition(",")[0] for head in heads.split("|")[2:-1]] == [
-        "one",
-        "two",
-        "leaderless",
-    ]
+    titles = [head.strip() for head in heads.split("|")[2:-1]]
+    assert [title.partition(",")[0] for title in titles] == ["one", "two", shared]
+    assert titles[0].partition(", ")[2] == first.sides[varied].title
     stream = io.StringIO()
     variants.print_table(Console(file=stream, width=160), [first, second])
-    assert "of these lost" in stream.getvalue()
+    assert "writes p99" in stream.getvalue()
     lines = [line for line in text.splitlines() if line.startswith("| durability")]
     assert len(lines) == 1
+
+
+def test_a_figure_that_no_side_has_gets_no_row() -> None:
+    run = sample()
+    only = {"leaderless": run.sides["leaderless"]}
+    runs = [replace(run, name=f"story:{each}", sides=only) for each in ("one", "two")]
+    text = variants.markdown_table(runs)
+    assert "old leader" not in text
+    assert "| stale reads |" in text

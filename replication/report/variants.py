@@ -1,9 +1,10 @@
-"""The variants of one scenario in one table: a column for each run, and the leaderless side once.
+"""The variants of one scenario in one table: a column for each run of a side, one if all share it.
 
 Every figure stands in the report of its run as well; this only puts them side by side.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -17,17 +18,23 @@ _FIGURES: tuple[tuple[str, Callable[[SideFindings], str]], ...] = (
     ("acknowledged writes", lambda side: _counted(side, "acknowledged")),
     ("of these lost", lambda side: _counted(side, "lost")),
     ("taken by an old leader beside a new one", lambda side: _split(side)),
+    ("stale reads", lambda side: formats.share(side.staleness.share)),
+    ("writes acknowledged", lambda side: _acknowledged(side, "writes")),
+    ("reads acknowledged", lambda side: _acknowledged(side, "reads")),
     ("longest write outage", lambda side: _outage(side)),
     ("writes p50", lambda side: formats.duration_ms(side.writes.p50_ms)),
     ("writes p99", lambda side: formats.duration_ms(side.writes.p99_ms)),
+    ("reads p50", lambda side: formats.duration_ms(side.reads.p50_ms)),
+    ("reads p99", lambda side: formats.duration_ms(side.reads.p99_ms)),
 )
+_SHOWN = ("availability.writes.ok_share", "availability.reads.ok_share", "writes.p50_ms")
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
     head: str
     side: SideFindings
-    run: RunFindings | None  # None: a side that all runs share
+    run: RunFindings
 
 
 def _counted(side: SideFindings, name: str) -> str:
@@ -41,22 +48,27 @@ def _split(side: SideFindings) -> str:
     return formats.count(sum(each.old_writes for each in side.split_brains))
 
 
+def _acknowledged(side: SideFindings, name: str) -> str:
+    found = side.availability.get(name)
+    return formats.share(None if found is None else found.ok_share)
+
+
 def _outage(side: SideFindings) -> str:
     writes = side.availability.get("writes")
     return formats.duration_ns(None if writes is None else writes.longest_outage_ns)
 
 
-def _asked(runs: Iterable[RunFindings | None]) -> list[str]:
-    """Return the measures of the leader side that an expectation of any run is about."""
-    return list(
-        dict.fromkeys(
-            each.measure
-            for run in runs
-            if run is not None
-            for each in run.expectations
-            if each.measure is not None and each.side == "leader"
-        )
-    )
+def _asked(runs: Sequence[RunFindings]) -> dict[str, set[str]]:
+    """Return the measures that an expectation of any run is about, with the sides it is asked of.
+
+    Those that have a row of their own are left out.
+    """
+    asked: dict[str, set[str]] = {}
+    for run in runs:
+        for each in run.expectations:
+            if each.measure is not None and each.measure not in _SHOWN:
+                asked.setdefault(each.measure, set()).add(each.side)
+    return asked
 
 
 def _named(path: str) -> str:
@@ -64,21 +76,24 @@ def _named(path: str) -> str:
     return path.removesuffix("_ns").replace("_", " ").replace(".", " ")
 
 
-def _measured(side: SideFindings, path: str) -> str:
-    value = measure(side, path) if side.family == "leader" else None
+def _measured(side: SideFindings, path: str, families: set[str]) -> str:
+    value = measure(side, path) if side.family in families else None
     return formats.DASH if value is None else measured_words(path, value)
 
 
 def _columns(found: Sequence[RunFindings]) -> list[_Column]:
+    """Return the sides that differ in the order of their runs, then those that ran only once."""
+    times = Counter(family for run in found for family in run.sides)
     columns = []
-    shared: list[_Column] = []
+    shared = []
     for run in found:
         variant = run.name.rpartition(":")[2]
         for family, side in run.sides.items():
-            if family == "leader":
+            head = f"{family}\n{side.title}"
+            if times[family] == 1:
+                shared.append(_Column(head, side, run))
+            else:
                 columns.append(_Column(f"{variant}\n{side.title}", side, run))
-            elif not shared:
-                shared.append(_Column(f"leaderless\n{side.title}", side, None))
     return columns + shared
 
 
@@ -95,16 +110,16 @@ def _rows(columns: Sequence[_Column]) -> list[list[str]]:
                 else formats.verdict_mark(finding.verdict, finding.promised)
             )
         rows.append(row)
-    for path in _asked(column.run for column in columns):
-        rows.append([_named(path), *(_measured(each.side, path) for each in columns)])
+    for path, families in _asked([column.run for column in columns]).items():
+        rows.append([_named(path), *(_measured(each.side, path, families) for each in columns)])
     for title, figure in _FIGURES:
-        rows.append([title, *(figure(each.side) for each in columns)])
+        row = [figure(each.side) for each in columns]
+        if any(cell != formats.DASH for cell in row):
+            rows.append([title, *row])
     return rows
 
 
 def _expected(column: _Column) -> str:
-    if column.run is None:
-        return formats.DASH
     mine = [each for each in column.run.expectations if each.side == column.side.family]
     met = sum(each.verdict is Verdict.VALID for each in mine)
     return f"{met} of {len(mine)} met"

@@ -15,6 +15,7 @@ ANOMALIES = (
     "counters-and-sets:put-dvv",
     "hint-loss:buffered",
     "non-monotonic-reads:one-of-three",
+    "quorum-table:n3-w1-r1",
     "shopping-cart:lww",
     "sibling-explosion:version-vector",
     "sloppy-stale:sloppy",
@@ -25,6 +26,7 @@ ANOMALIES = (
 CURES = (
     "counters-and-sets:type",
     "hint-loss:durable",
+    "quorum-table:n3-w2-r2",
     "sloppy-stale:strict",
     "zombie-delete:after-repair",
 )

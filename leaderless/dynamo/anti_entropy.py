@@ -106,11 +106,11 @@ class AntiEntropy:
 
     def wake_at(self) -> int:
         """Return when ``wake`` has something to do."""
-        times = [self._due_ns, *(each.due_ns for each in self._doubts.values())]
-        if self._backlog:
-            times.append(self._free_ns)
+        first_ns = min(self._due_ns, self._free_ns) if self._backlog else self._due_ns
+        for each in self._doubts.values():
+            first_ns = min(first_ns, each.due_ns)
         rounds_ns = self._rounds.wake_at()
-        return min(times) if rounds_ns is None else min(rounds_ns, *times)
+        return first_ns if rounds_ns is None else min(first_ns, rounds_ns)
 
     def _hurry(self, now_ns: int) -> None:
         """Somebody waits for a round: do not wait for the next interval."""

@@ -138,6 +138,8 @@ class Proposers:
 
     def wake_at(self) -> int | None:
         """Return when ``wake`` has something to do."""
+        if not self._waiting and not self._rounds:
+            return None
         times = [min(round_.due_ns, round_.deadline_ns) for round_ in self._waiting]
         times += [round_.deadline_ns for round_ in self._rounds.values()]
         return min(times, default=None)

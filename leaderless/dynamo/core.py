@@ -148,21 +148,21 @@ class DynamoCore:
         # Answers of who is behind still count; what it asks for, it asks by a ring that is over.
         node = self._node
         stale = message.epoch < node.outbox.epoch
-        if message.HasField("movement"):
-            self._rings.receive(now, sender, message.movement)
-        elif stale and message.HasField("paxos"):
-            pass  # its proposer asks acceptors by a ring that is over
-        elif message.HasField("batch"):
+        kind = message.WhichOneof("kind")
+        if kind == "batch":
             if stale:
                 node.counters["stale_rings_refused"] += 1
             else:
                 self._serve(now, sender, message.batch)
             self._take_answers(now, sender, message.batch)
-        elif message.HasField("anti_entropy") and self._anti_entropy is not None:
+        elif kind == "movement":
+            self._rings.receive(now, sender, message.movement)
+        elif kind == "anti_entropy" and self._anti_entropy is not None:
             self._anti_entropy.receive(now, sender, message.anti_entropy)
-        elif message.HasField("paxos") and self._proposers is not None:
-            self._proposers.receive(now, sender, message.paxos)
-        elif message.HasField("gossip") and isinstance(self._node.detector, SwimDetector):
+        elif kind == "paxos" and self._proposers is not None:
+            if not stale:  # else its proposer asks acceptors by a ring that is over
+                self._proposers.receive(now, sender, message.paxos)
+        elif kind == "gossip" and isinstance(self._node.detector, SwimDetector):
             self._node.detector.receive(now.monotonic_ns, sender, message.gossip)
         return []
 
@@ -219,17 +219,19 @@ class DynamoCore:
 
     def wake_at(self) -> int | None:
         """Return when the next heartbeat, suspicion, deadline or background work is due."""
-        times = [self._node.detector.wake_at()]
-        due = [self._node.pending.wake_at(), self._handoff.wake_at(), self._tombstones.wake_at()]
-        if self._proposers is not None:
-            due.append(self._proposers.wake_at())
-        due.append(self._rings.wake_at())
-        for due_ns in due:
-            if due_ns is not None:
-                times.append(due_ns)
+        first_ns = self._node.detector.wake_at()
         if self._anti_entropy is not None:
-            times.append(self._anti_entropy.wake_at())
-        return min(times)
+            first_ns = min(first_ns, self._anti_entropy.wake_at())
+        for due_ns in (
+            self._node.pending.wake_at(),
+            self._handoff.wake_at(),
+            self._tombstones.wake_at(),
+            self._rings.wake_at(),
+            None if self._proposers is None else self._proposers.wake_at(),
+        ):
+            if due_ns is not None and due_ns < first_ns:
+                first_ns = due_ns
+        return first_ns
 
     def flush(self, now: Instant) -> list[Effect]:
         """Return what the inputs since the last call want done, in the order of ``Outbox``."""

@@ -352,6 +352,8 @@ class Rings:
     def wake_at(self) -> int | None:
         """Return when ``wake`` has something to do."""
         times = [self._repeat_ns, self._transfers.wake_at()]
+        if times == [None, None] and not self._commands and self._decree is None:
+            return None
         times += [command.deadline_ns for command in self._commands]
         if self._decree is not None:
             times.append(self._decree.retry_ns)

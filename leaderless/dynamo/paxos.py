@@ -45,6 +45,8 @@ class Acceptors:
 
     def writes(self) -> list[Put]:
         """Return what must become durable before anybody may hear of it, once."""
+        if not self._changed:
+            return []
         writes = [
             Put(self._space, key.encode(), self._records[key].SerializeToString())
             for key in self._changed

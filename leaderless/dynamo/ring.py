@@ -9,13 +9,16 @@ BLAKE2 does not.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 from replication.protocol import NodeId
 
 HASH_BITS = 64
+POSITIONS_MAX = 16_384  # remembered: every step of an operation asks for that of its key
 
 
+@lru_cache(maxsize=POSITIONS_MAX)
 def position(key: str) -> int:
     """Return where ``key`` lies on the ring: 0 to 2**64 - 1, the same on every node for ever."""
     return int.from_bytes(blake2b(key.encode(), digest_size=HASH_BITS // 8).digest(), "big")

@@ -80,6 +80,8 @@ class Rounds:
 
     def wake_at(self) -> int | None:
         """Return when ``wake`` has something to do."""
+        if not self._barriers and not self._asked:
+            return None
         times = [min(each.deadline_ns, each.repeat_ns) for each in self._barriers.values()]
         times += [each.heard_ns + FORGET_NS + 1 for each in self._asked.values()]
         return min(times, default=None)

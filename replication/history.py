@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -231,31 +232,44 @@ def event_record(event: event_pb2.Event) -> tuple[str, dict[str, Any]]:
 
 def _plain(message: Message) -> dict[str, Any]:
     record: dict[str, Any] = {}
-    for descriptor in message.DESCRIPTOR.fields:
-        value = getattr(message, descriptor.name)
-        if descriptor.is_repeated:
-            record[descriptor.name] = [_plain_value(descriptor, each) for each in value]
-        elif descriptor.message_type and not message.HasField(descriptor.name):
-            record[descriptor.name] = None
+    for name, is_repeated, is_message, plain in _plain_fields(message.DESCRIPTOR):
+        value = getattr(message, name)
+        if is_repeated:
+            record[name] = [plain(each) for each in value]
+        elif is_message and not message.HasField(name):
+            record[name] = None
         else:
-            record[descriptor.name] = _plain_value(descriptor, value)
+            record[name] = plain(value)
     return record
 
 
-def _plain_value(descriptor: Any, value: Any) -> Any:
+@cache
+def _plain_fields(descriptor: Any) -> list[tuple[str, bool, bool, Callable[[Any], Any]]]:
+    """Return what is to be known of each field; to ask descriptors costs more than all the rest."""
+    return [
+        (each.name, each.is_repeated, each.message_type is not None, _plain_value(each))
+        for each in descriptor.fields
+    ]
+
+
+def _plain_value(descriptor: Any) -> Callable[[Any], Any]:
     if descriptor.message_type is not None:
         match descriptor.message_type.name:
             case "WriteId":
-                return f"{value.client_id}:{value.sequence}"
+                return lambda value: f"{value.client_id}:{value.sequence}"
             case "Dot":
-                return f"{value.actor}:{value.counter}"
-        return _plain(value)
+                return lambda value: f"{value.actor}:{value.counter}"
+        return _plain
     if descriptor.enum_type is not None:
         prefix = descriptor.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
-        return descriptor.enum_type.values_by_number[value].name.removeprefix(prefix).lower()
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    return value
+        words = {
+            number: value.name.removeprefix(prefix).lower()
+            for number, value in descriptor.enum_type.values_by_number.items()
+        }
+        return lambda value: words[value]
+    if descriptor.type == descriptor.TYPE_BYTES:
+        return lambda value: value.decode(errors="replace")
+    return lambda value: value
 
 
 _HEADER_LISTS = ("operations", "faults", "events")

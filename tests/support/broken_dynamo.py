@@ -11,7 +11,8 @@ from google.protobuf.message import Message
 from leaderless.dynamo import DynamoCore, backend
 from leaderless.dynamo.pending import PendingTable
 from leaderless.dynamo.quorum import AcceptedWrite, Need, Pending, PendingWrite, WriteBody
-from leaderless.dynamo.versions import EMPTY, LastWriteWins, Siblings, decode, single_write
+from leaderless.dynamo.vector import VersionVector
+from leaderless.dynamo.versions import LastWriteWins, Siblings, Version, decode, single_write
 from leaderless.v1 import dynamo_pb2
 from replication.protocol import Effect, Instant, NodeId, Persist, Saved, Send
 
@@ -92,9 +93,15 @@ class ReusesDots(DynamoCore):
     def start(self, now: Instant, saved: Saved) -> list[Effect]:
         effects = super().start(now, saved)
         writes, honest = self._coordinator.writes, self._coordinator.writes._new_version
-        writes._new_version = (  # type: ignore[method-assign]
-            lambda now, body, held, context: honest(now, body, EMPTY, context)
-        )
+
+        def from_what_was_read(
+            now: Instant, body: WriteBody, held: Siblings, context: VersionVector
+        ) -> Version:
+            version = honest(now, body, held, context)
+            version.dot.counter = 1 + context.top(version.dot.actor)
+            return version
+
+        writes._new_version = from_what_was_read  # type: ignore[method-assign]
         return effects
 
 

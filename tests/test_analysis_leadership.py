@@ -51,6 +51,7 @@ def test_terms_that_nobody_won_are_burnt_and_split() -> None:
         ("kill", ["n1"], [], 0),
         ("pause", ["n1"], [], 0),
         ("pause", ["n3"], [], 1),
+        ("transfer", [], [], 0),
         ("loss", ["n1"], [], 1),
         ("partition", ["n1"], [["n1", "n2"], ["n3", "n4", "n5"]], 0),
         ("partition", ["n5"], [["n1", "n2", "n3", "n4"], ["n5"]], 1),

@@ -94,8 +94,9 @@ def _is_needless(view: View, event: NodeEvent) -> bool:
     if last is None:
         return False
     since_ns, leader = last
+    # A transfer is asked of whoever leads, and names no node.
     return not any(
-        leader in struck_nodes(view, fault)
+        (fault.kind == "transfer" or leader in struck_nodes(view, fault))
         for fault in view.history.faults
         if (fault.takes_down or fault.kind in (*DISABLING, *ASKED))
         and fault.injected_ns is not None

@@ -47,7 +47,8 @@ What a cluster of these guarantees, while what is persisted stays persisted
   written plainly have no such order: WritesMixed tells of them.
 - ``purge = "time"``: a delete is undone by a copy that turns up after its grace, from a replica or
   a hint that was away for longer. DeleteUndone tells of it. Not with ``"never"``, nor with
-  ``"after_repair"``, while no message is under way for longer than the grace.
+  ``"after_repair"``, while no message is under way for longer than the grace, and no node that was
+  away when it was removed comes back with hints: it is not asked any more.
 - Rings have epochs, decided one after the other by a majority of the members of the ring before.
   With ``ring_changes = "joint"`` no acknowledged write is lost and R + W > N stays what it is while
   nodes come, go and are replaced: old and new owners both need their quorums until the new ones

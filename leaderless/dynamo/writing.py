@@ -81,14 +81,11 @@ class Writes:
         Who has not acknowledged by now is left a hint, also if the client was told of a failure:
         that says that replicas may hold the write (so does Cassandra after a timeout).
         """
-        node, key, siblings = self._node, pending.write.key, pending.write.siblings
-        node.counters["writes_incomplete"] += 1
-        for primary in pending.missed():
-            if node.encoded(key):
-                self._handoff.remember(now, primary, key)
-            else:
-                # It was a primary when the write began, and has let the key go since.
-                self._handoff.stand_in(now, primary, key, siblings, encode(siblings))
+        self._node.counters["writes_incomplete"] += 1
+        # Purged since, or moved away with all that was acknowledged: then nothing is to be brought.
+        if self._node.encoded(pending.write.key):
+            for primary in pending.missed():
+                self._handoff.remember(now, primary, pending.write.key)
         if pending.replied:
             return None
         return QuorumTimeout(len(pending.acknowledged), pending.need.replicas)

@@ -87,3 +87,13 @@ def test_clocks_that_drift_apart_by_more_than_the_bound_end_leases_and_by_less_d
         degraded.append(sum(each["lease_reads_degraded"] for each in counters))
         assert analyse(found.history).findings["linearizability"].verdict is Verdict.VALID
     assert degraded[0] > 10 > degraded[1]
+
+
+def test_a_leader_that_is_restarted_hands_over_before_as_a_process_does() -> None:
+    mix = {**LEASED["workload"], "mix": {"get": 0.2, "put": 0.8}}
+    restart = [{"kind": "restart", "at": "1s", "target": "leader"}]
+    found = simulated({**LEASED, "workload": mix, "fault": restart})
+    assert found.history.faults[0].evidence[0].endswith("ended cleanly")
+    analysis = analyse(found.history)
+    assert analysis.availability["writes"].longest_outage_ns < 100_000_000  # no election timeout
+    assert analysis.findings["linearizability"].verdict is Verdict.VALID

@@ -21,6 +21,7 @@ from replication.v1 import control_pb2, event_pb2
 
 # Any fixed moment does; a virtual world must not ask what time it is outside.
 WALL_START_NS = 1_700_000_000 * 1_000_000_000
+HAND_OVER_NS = 100 * MILLISECOND_NS  # for a leader that is told to stop to let another lead
 DRAIN_NS = 300 * MILLISECOND_NS  # what a node that is told to stop gives operations in flight
 
 Answered = Callable[[Result], None]
@@ -222,9 +223,30 @@ class World:
         return True
 
     def stop(self, name: NodeId, stopped: Stopped) -> None:
-        """Tell a process to end cleanly; call ``stopped`` when it has, or (False) died before."""
-        self.nodes[name].drain()
-        self._wait_for_drain((name, self.nodes[name].life, self.now_ns + DRAIN_NS, stopped))
+        """Tell a process to end cleanly; call ``stopped`` when it has, or (False) died before.
+
+        One that leads lets somebody else lead first, if it can, as the host of a process does.
+        """
+        node = self.nodes[name]
+        which = (name, node.life, stopped)
+        if node.core is None or node.core.status().role != event_pb2.ROLE_LEADER:
+            self._drain(which)
+            return
+
+        def waited(_: None) -> None:
+            if call.open:
+                call.open = False
+                self._drain(which)
+
+        request = control_pb2.CommandRequest(transfer_leadership=control_pb2.TransferLeadership())
+        call = self.command(name, request, HAND_OVER_NS, lambda _: self._drain(which))
+        self.timeline.after(HAND_OVER_NS, waited, None)
+
+    def _drain(self, which: tuple[NodeId, int, Stopped]) -> None:
+        name, life, stopped = which
+        if self.nodes[name].life == life:
+            self.nodes[name].drain()
+        self._wait_for_drain((name, life, self.now_ns + DRAIN_NS, stopped))
 
     def _wait_for_drain(self, which: tuple[NodeId, int, int, Stopped]) -> None:
         name, life, deadline_ns, stopped = which

@@ -56,34 +56,35 @@ PLANTED = [
     Planted(
         "tests.support.planted_raft:commits_older_terms",
         ("Leader Completeness", "State Machine Safety"),
-        510,
-        # Entries one by one over a slow network, and leaders that die soon after they were elected:
-        # otherwise an entry of the new term commits in the same message.
+        180,
+        # Entries one by one over a slow network, and deaths close to each other: a leader has to
+        # die between the first entry that it sends and its own. Otherwise an entry of the new term
+        # commits in the same message.
         tables={
             "workload": {"mix": {"get": 0.1, "put": 0.9}},
             "leader": {
                 "raft-commits-older-terms": {
-                    "heartbeat": "20ms",
-                    "election_timeout_min": "80ms",
-                    "election_timeout_max": "160ms",
+                    "heartbeat": "10ms",
+                    "election_timeout_min": "40ms",
+                    "election_timeout_max": "90ms",
                     "append_entries_max": 1,
                     "inflight_appends_max": 1,
                 }
             },
             "simulation": {
-                "network": {"delay": {"low": "1ms", "high": "30ms"}},
-                "processor": {"start": "20ms"},
+                "network": {"delay": {"low": "1ms", "high": "15ms"}},
+                "processor": {"start": "3ms"},
             },
         },
         limits={
             "nodes": [3],
-            "clients": [1, 2],
+            "clients": [2, 3],
             "keys": [1, 2],
-            "duration": ["500ms", "900ms"],
-            "rate": ["20/s", "60/s"],
-            "faults": [3, 5],
+            "duration": ["400ms", "700ms"],
+            "rate": ["100/s", "200/s"],
+            "faults": [4, 7],
             "fault_kinds": ["kill"],
-            "fault_length": ["20ms", "150ms"],
+            "fault_length": ["40ms", "160ms"],
             "reorder": 0.0,
             "duplicate": 0.0,
         },

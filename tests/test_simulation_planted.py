@@ -99,13 +99,13 @@ PLANTED = [
     Planted(
         "tests.support.planted_raft:reads_unconfirmed",
         ("Linearizable reads see acknowledged writes",),
-        130,
-        limits=SMALL,
+        20,
+        limits={**SMALL, "rate": ["20/s", "60/s"]},
     ),
     Planted(
         "tests.support.planted_dynamo:repair_overwrites",
         ("What a replica has seen only grows",),
-        1,
+        10,
     ),
     Planted("tests.support.planted_dynamo:loses_contexts", ("Contexts only grow",), 1),
     Planted(

@@ -36,8 +36,10 @@ from replication.protocol import Family
 
 # Without the unit at the end of the path.
 _MEASURES = {
+    "availability.reads.ok_share": "share of reads acknowledged",
     "availability.reads.longest_outage": "longest time without an acknowledged read",
     "availability.writes.fail": "number of failed writes",
+    "availability.writes.ok_share": "share of writes acknowledged",
     "availability.writes.longest_outage": "longest time without an acknowledged write",
     "conflicts.failed_visible": "number of failed writes that became visible",
     "conflicts.repairs.deletes_undone": "number of deletes undone",

@@ -1,7 +1,7 @@
 """What the settings of a leaderless cluster cost: quorums, a replica down, Merkle trees.
 
-    uv run python tests/benchmarks/leaderless.py                 # about 12 minutes
-    uv run python tests/benchmarks/leaderless.py --rounds 1 --seconds 0.5
+    uv run python tests/benchmarks/quorum_costs.py                 # about 12 minutes
+    uv run python tests/benchmarks/quorum_costs.py --rounds 1 --seconds 0.5
 
 Three nodes, N=3, one client process, 100-byte values, every acknowledged write synced, all on this
 machine; 1, 16 and 64 calls in flight, spread over the nodes that serve. Every round measures every

@@ -8,6 +8,7 @@ import pytest
 
 from replication.analysis import Verdict, analyse
 from replication.errors import ConfigError
+from replication.history import Outcome, Phase
 from replication.plan.load import load_scenario
 from replication.plan.scenario import read_scenario
 from replication.plan.units import duration_ns
@@ -305,3 +306,14 @@ def test_toml_keeps_awkward_values() -> None:
         "empty": {},
     }
     assert tomllib.loads(to_toml(tables)) == tables
+
+
+def test_a_last_read_that_was_refused_is_asked_again() -> None:
+    """It asks all replicas, and on a network that loses messages a detector may err any time."""
+    tables = draw_scenario(load_scenario("storm").plan.scenario, "storm", 20783028)
+    plan = read_scenario(tables, "storm", "storm.toml").plan
+    simulated = simulate(plan, Family.LEADERLESS)
+    final = [each for each in simulated.history.operations if each.phase is Phase.FINAL]
+    assert any(each.outcome is Outcome.FAIL for each in final), "this seed shows it no more"
+    assert {each.key for each in final if each.outcome is Outcome.OK} == set(plan.keys())
+    assert judge(simulated) is None

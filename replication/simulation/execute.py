@@ -13,6 +13,7 @@ from replication.history import (
     DriverReport,
     History,
     NodeEvent,
+    Outcome,
     Phase,
     event_record,
 )
@@ -31,6 +32,7 @@ from replication.simulation.world import WALL_START_NS, ClusterSpec, World
 READY_LIMIT_NS = 30_000 * MILLISECOND_NS
 POLL_NS = 10 * MILLISECOND_NS
 SAMPLE_NS = 120 * MILLISECOND_NS
+FINAL_TURNS = 3  # of asking for a key until somebody answers
 FINAL_READERS = 8
 COMPARED_KEYS_MAX = 1_000  # during the load; more would cost more than the simulation itself
 READ_REPAIR_NS_MAX = 1_000 * MILLISECOND_NS  # what the final reads begin to repair is watched
@@ -300,9 +302,27 @@ class _Side:
             timeline.run(min(timeline.now_ns + SAMPLE_NS, until_ns))
 
     def _read_back(self) -> None:
-        """Read every key, by clients that share the keys and begin at different nodes."""
+        """Read every key; ask again what was refused.
+
+        Who asks all replicas is refused while a detector errs, and it may at any moment.
+        """
+        keys = list(self._plan.keys())
+        for turn in range(FINAL_TURNS):
+            self._read_keys(keys, turn)
+            answered = {
+                operation.key
+                for operation in self._recorder.operations
+                if operation.phase is Phase.FINAL and operation.outcome is Outcome.OK
+            }
+            keys = [key for key in keys if key not in answered]
+            if not keys:
+                return
+            self._wait_until(self._all_in_touch, READY_LIMIT_NS, None)
+
+    def _read_keys(self, keys: Sequence[str], turn: int) -> None:
+        """Read ``keys``, by clients that share them and begin at different nodes."""
         plan, now_ns, nodes = self._plan, self._world.now_ns, self._nemesis.members
-        keys, timeout_ns = plan.keys(), plan.timing.operation_timeout_ns
+        timeout_ns = plan.timing.operation_timeout_ns
         limit_ns = (len(keys) + 1) * timeout_ns
         readers = []
         for number, client in enumerate(_readers(plan, nodes)):
@@ -311,6 +331,9 @@ class _Side:
             readers.append(reader)
             mine = keys[number::FINAL_READERS]
             reads = final_reads(client.name, mine, self._backend.consistencies)
+            reads = [
+                replace(each, sequence=each.sequence + turn * len(plan.keys())) for each in reads
+            ]
             reader.run(iter(reads), now_ns, now_ns + limit_ns)
         self._clients += readers
         self._wait_until(lambda: all(reader.done for reader in readers), limit_ns, None)

@@ -42,8 +42,10 @@ def judge(simulated: Simulated) -> Failure | None:
             witness = finding.witnesses[0] if finding.witnesses else None
             text = finding.summary if witness is None else f"{finding.summary}. {witness.words}"
             return Failure(name, text, None if witness is None else witness.at_ns)
-    for operation in history.operations:
-        if operation.phase is Phase.FINAL and operation.outcome is not Outcome.OK:
+    final = [each for each in history.operations if each.phase is Phase.FINAL]
+    answered = {each.key for each in final if each.outcome is Outcome.OK}
+    for operation in final:
+        if operation.key not in answered:
             text = f"the final read of {operation.key} ended in {operation.error}"
             return Failure("progress", text, operation.complete_ns)
     return None

@@ -253,10 +253,19 @@ def fault_labels(frame: Frame, lanes: list[list[FaultRecord]], top: float) -> It
             yield svg.rect(
                 start, y + 2, end - start, LANE_HEIGHT - 6, f"fault-bar{proven}", title, 2
             )
+            # Inside the bar, else behind it, else in front of it, else cut where most room is.
+            places = (
+                (end - start - 12, start + 7, "fault-text"),
+                (frame.x.end - end - 8, end + 6, "fault-text"),
+                (start - 8, start - 6, "fault-text end"),
+            )
             width = svg.text_width(label)
-            # Inside the bar, else behind it, else in front of it.
-            inside = width + 12 <= end - start
-            if inside or end + width + 8 <= frame.x.end:
-                yield svg.text(label, start + 7 if inside else end + 6, y + 14, "fault-text")
-            else:
-                yield svg.text(label, start - 6, y + 14, "fault-text end")
+            room, x, class_ = next((each for each in places if each[0] >= width), max(places))
+            yield svg.text(_cut(label, room), x, y + 14, class_)
+
+
+def _cut(label: str, room: float) -> str:
+    """Return what of ``label`` fits; the bar's title has it whole."""
+    while svg.text_width(label) > room and len(label) > 2:
+        label = label[:-2].rstrip() + "…"
+    return label

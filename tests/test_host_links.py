@@ -138,6 +138,36 @@ def test_frames_are_bounded_by_bytes_and_a_larger_message_goes_alone(
     with_peer(story)
 
 
+def test_a_larger_message_with_nothing_behind_it_goes_alone_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links_module, "FRAME_BYTES", 100)
+
+    async def story(peer: Peer, link: Link) -> None:
+        link.send(bytes(101))
+        await eventually(lambda: len(peer.frames) == 1, "the first frame")
+        link.send(bytes(102))
+        peer.acknowledge.release()
+        await eventually(lambda: len(peer.frames) == 2, "the second frame")
+        assert [len(frame.messages[0]) for frame in peer.frames] == [101, 102]
+
+    with_peer(story)
+
+
+def test_every_message_of_a_burst_waits_for_its_turn_on_a_narrow_link() -> None:
+    async def story(peer: Peer, link: Link) -> None:
+        link.set_faults(Fault(bytes_per_s=1_000_000), None)
+        for number in range(8):
+            link.send(bytes([number]) * 20_000)
+        assert (link.outbound.throttled, link.outbound.in_flight) == (8, 8)
+        for _ in range(8):
+            peer.acknowledge.release()
+        await eventually(lambda: link.messages_sent == 8, "everything arrives")
+        assert [each[0] for frame in peer.frames for each in frame.messages] == list(range(8))
+
+    with_peer(story)
+
+
 def test_a_peer_that_acknowledges_nothing_costs_bounded_memory_and_the_newest_messages(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -168,7 +168,7 @@ class Link:
             self._queued_bytes = 0
         else:
             size, count = len(self._queue[0]), 1
-            while size + len(self._queue[count]) <= FRAME_BYTES:
+            while count < len(self._queue) and size + len(self._queue[count]) <= FRAME_BYTES:
                 size += len(self._queue[count])
                 count += 1
             frame = self._queue[:count]

@@ -1,15 +1,15 @@
 """The control calls to the nodes of one cluster: with its secret, and a deadline on each."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 import grpc.aio
 
 from replication.client.channel import open_channel
 from replication.client.grpc_client import error_of_call
-from replication.errors import ReplicationError
+from replication.errors import Indefinite, ReplicationError
 from replication.host.config import SECRET_METADATA
 from replication.v1 import control_pb2, control_pb2_grpc, event_pb2
 
@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 1.0
 CONTENTS_TIMEOUT_S = 5.0
+
+_T = TypeVar("_T")
+
+
+class _Forgotten(grpc.RpcError):
+    """The connection was closed during the call: the node is going away."""
 
 
 class ControlFailed(ReplicationError):
@@ -47,12 +53,8 @@ class Control:
     ) -> control_pb2.StatusResponse:
         """Return what the node says of itself."""
         request = control_pb2.StatusRequest()
-        try:
-            return await self._stub(node).Status(
-                request, timeout=timeout_s, metadata=self._metadata
-            )
-        except grpc.RpcError as error:
-            raise ControlFailed(node, "Status", error) from None
+        call = self._stub(node).Status(request, timeout=timeout_s, metadata=self._metadata)
+        return await _answer(node, "Status", call)
 
     async def statuses(
         self, nodes: Iterable[str], timeout_s: float = CALL_TIMEOUT_S
@@ -78,55 +80,44 @@ class Control:
     ) -> None:
         """Replace all link faults of the node."""
         request = control_pb2.SetLinkFaultsRequest(faults=faults)
-        try:
-            await self._stub(node).SetLinkFaults(
-                request, timeout=timeout_s, metadata=self._metadata
-            )
-        except grpc.RpcError as error:
-            raise ControlFailed(node, "SetLinkFaults", error) from None
+        call = self._stub(node).SetLinkFaults(request, timeout=timeout_s, metadata=self._metadata)
+        await _answer(node, "SetLinkFaults", call)
 
     async def set_clock_fault(
         self, node: str, request: control_pb2.SetClockFaultRequest
     ) -> control_pb2.SetClockFaultResponse:
         """Put the node's clocks wrong, or right."""
-        try:
-            return await self._stub(node).SetClockFault(
-                request, timeout=CALL_TIMEOUT_S, metadata=self._metadata
-            )
-        except grpc.RpcError as error:
-            raise ControlFailed(node, "SetClockFault", error) from None
+        call = self._stub(node).SetClockFault(
+            request, timeout=CALL_TIMEOUT_S, metadata=self._metadata
+        )
+        return await _answer(node, "SetClockFault", call)
 
     async def set_disk_fault(
         self, node: str, request: control_pb2.SetDiskFaultRequest
     ) -> control_pb2.SetDiskFaultResponse:
         """Make the node's disk ill, or well."""
-        try:
-            return await self._stub(node).SetDiskFault(
-                request, timeout=CALL_TIMEOUT_S, metadata=self._metadata
-            )
-        except grpc.RpcError as error:
-            raise ControlFailed(node, "SetDiskFault", error) from None
+        call = self._stub(node).SetDiskFault(
+            request, timeout=CALL_TIMEOUT_S, metadata=self._metadata
+        )
+        return await _answer(node, "SetDiskFault", call)
 
     async def lose_power(self, node: str, *, torn: bool) -> control_pb2.LosePowerResponse:
         """Take what the node had not synced; it stands still and is to be killed next."""
         request = control_pb2.LosePowerRequest(torn=torn)
-        try:
-            return await self._stub(node).LosePower(
-                request, timeout=CALL_TIMEOUT_S, metadata=self._metadata
-            )
-        except grpc.RpcError as error:
-            raise ControlFailed(node, "LosePower", error) from None
+        call = self._stub(node).LosePower(request, timeout=CALL_TIMEOUT_S, metadata=self._metadata)
+        return await _answer(node, "LosePower", call)
 
     async def command(
         self, node: str, request: control_pb2.CommandRequest, timeout_s: float
     ) -> control_pb2.CommandResponse:
         """Ask the node for what an operator wants; raise OperationError when it is not done."""
+        call = self._stub(node).Command(request, timeout=timeout_s, metadata=self._metadata)
         try:
-            return await self._stub(node).Command(
-                request, timeout=timeout_s, metadata=self._metadata
-            )
+            return await _kept(call)
         except grpc.aio.AioRpcError as error:
             raise error_of_call(error) from None
+        except _Forgotten as error:
+            raise Indefinite("CANCELLED", str(error)) from None
 
     async def contents(
         self, node: str, timeout_s: float = CONTENTS_TIMEOUT_S
@@ -134,10 +125,12 @@ class Control:
         """Return every key that the replica holds, without the values."""
         request = control_pb2.ListContentsRequest()
         call = self._stub(node).ListContents(request, timeout=timeout_s, metadata=self._metadata)
-        try:
+
+        async def listed() -> list[control_pb2.KeyContents]:
             return [key async for response in call for key in response.keys]
-        except grpc.RpcError as error:
-            raise ControlFailed(node, "ListContents", error) from None
+
+        try:
+            return await _answer(node, "ListContents", listed())
         finally:
             call.cancel()
 
@@ -170,3 +163,21 @@ class Control:
             channel = open_channel(self._endpoints[node])
             self._channels[node] = channel
         return control_pb2_grpc.ControlServiceStub(channel)
+
+
+async def _answer(node: str, name: str, call: Awaitable[_T]) -> _T:
+    try:
+        return await _kept(call)
+    except grpc.RpcError as error:
+        raise ControlFailed(node, name, error) from None
+
+
+async def _kept(call: Awaitable[_T]) -> _T:
+    """Await a call. When its connection is closed, it is the call that is cancelled, not we."""
+    try:
+        return await call
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise _Forgotten("the connection was closed") from None

@@ -264,7 +264,10 @@ def test_a_stand_in_without_room_does_not_acknowledge() -> None:
 
 
 def test_replay_keeps_to_its_rate() -> None:
-    """40 keys of 2,000 bytes to n3 at 10,000 bytes/s a source: 64 KiB pages, so two of them."""
+    """Keys of 2,000 bytes to n3 at 10,000 bytes/s a source: one of them each 200 ms.
+
+    A page is no more than the rate allows in 50 ms: what clients send waits behind it.
+    """
     settings = replace(STRICT, hint_bytes_per_s=40_000)
     cluster = without(settings, "n3")
     ring = cluster.cores["n1"]._node.ring
@@ -280,9 +283,9 @@ def test_replay_keeps_to_its_rate() -> None:
     cluster.start("n3")
     cluster.run(300 * MS)
     first = cluster.counters("n1")["hints_delivered"]
-    assert 0 < first < waiting
+    assert 0 < first <= 2
     cluster.run(SECOND)
-    assert cluster.counters("n1")["hints_delivered"] == first
+    assert first < cluster.counters("n1")["hints_delivered"] <= first + 5
     cluster.run(20 * SECOND)
     assert cluster.counters("n1")["hints_delivered"] == waiting
 

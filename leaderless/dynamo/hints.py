@@ -25,6 +25,7 @@ from replication.v1 import control_pb2, event_pb2, storage_pb2
 
 SPACE: Final = "hints"
 PAGE_BYTES: Final = 64 * 1024
+PAGE_NS: Final = 50_000_000  # what a page may take at the rate: what clients send waits behind it
 PAGE_HINTS: Final = 128
 CHECK_NS: Final = 200_000_000
 
@@ -214,7 +215,10 @@ class Handoff:
         if not node.may_work_in_the_background():
             node.counters["hint_replays_deferred"] += 1
             return
-        size = 0
+        size, share, most = 0, 0, PAGE_BYTES
+        if node.settings.hint_bytes_per_s:
+            share = max(1, node.settings.hint_bytes_per_s // self._sources)
+            most = min(PAGE_BYTES, share * PAGE_NS // SECOND_NS)
         deadline_ns = now.monotonic_ns + node.settings.write_timeout_ns
         for key, hint in target.hints.items():
             siblings = node.encoded(key)
@@ -226,10 +230,9 @@ class Handoff:
             )
             size += len(siblings)
             target.in_flight += 1
-            if size >= PAGE_BYTES or target.in_flight >= PAGE_HINTS:
+            if size >= most or target.in_flight >= PAGE_HINTS:
                 break
-        if node.settings.hint_bytes_per_s:
-            share = max(1, node.settings.hint_bytes_per_s // self._sources)
+        if share:
             target.next_ns = now.monotonic_ns + size * SECOND_NS // share
 
     def confirmed(self, now: Instant, sender: NodeId, number: int, hint: PendingHint) -> None:

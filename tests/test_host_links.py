@@ -126,14 +126,14 @@ def test_frames_are_bounded_by_bytes_and_a_larger_message_goes_alone(
     async def story(peer: Peer, link: Link) -> None:
         link.send(b"first")
         await eventually(lambda: len(peer.frames) == 1, "the first frame")
-        sizes = [40, 40, 40, 250, 60, 40, 1]
+        sizes = [40, 40, 40, 250, 60, 40, 1, 300]
         for size in sizes:
             link.send(bytes(size))
-        for _ in range(9):
+        for _ in range(10):
             peer.acknowledge.release()
-        await eventually(lambda: link.messages_sent == 8, "everything arrives")
+        await eventually(lambda: link.messages_sent == 9, "everything arrives")
         frames = [[len(message) for message in frame.messages] for frame in peer.frames[1:]]
-        assert frames == [[40, 40], [40], [250], [60, 40], [1]]
+        assert frames == [[40, 40], [40], [250], [60, 40], [1], [300]]
 
     with_peer(story)
 

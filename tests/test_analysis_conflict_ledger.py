@@ -224,3 +224,25 @@ def test_the_stalest_reads_are_listed_oldest_first() -> None:
         ("c3", 38 * MS, [old]),
         ("c2", 8 * MS, [old]),
     ]
+
+
+def test_what_hints_brought_a_node_that_came_back_and_what_clients_saw_meanwhile() -> None:
+    script = leaderless(load_ms=1_000)
+    script.write("c1", "k", 10, 12)
+    script.fault("kill", ["n3"], 100, 400, takes_down=True)
+    for ms in (150, 200):
+        script.event(ms, "n1", "hint_refused", key="k", target="n3", reason="full")
+    script.event(200, "n1", "hint_refused", key="k", target="n4", reason="full")
+    script.write("c1", "k", 410, 490)
+    script.write("c1", "k", 600, 602)
+    script.event(450, "n1", "hints_delivered", target="n3", hints=3, bytes=300)
+    script.event(500, "n2", "hints_delivered", target="n3", hints=1, bytes=100)
+    script.event(500, "n2", "hints_delivered", target="n5", hints=1, bytes=100)
+    script.fault("kill", ["n3"], 700, 800, takes_down=True)
+    script.event(900, "n2", "hints_delivered", target="n3", hints=5, bytes=500)
+    first, second = analyse(script.history).handoffs
+    assert (first.node, first.hints, first.bytes, first.senders) == ("n3", 4, 400, 2)
+    assert first.duration_ns == 100 * MS
+    assert first.refused == {"full": 2}
+    assert (first.during.count, first.during.p99_ms, first.before.p99_ms) == (1, 80, 2)
+    assert (second.hints, second.refused_count) == (5, 0)

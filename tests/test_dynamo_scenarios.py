@@ -14,20 +14,24 @@ ANOMALIES = (
     "concurrent-writers:lww",
     "counters-and-sets:put-dvv",
     "hint-loss:buffered",
+    "hint-storm:unthrottled",
     "non-monotonic-reads:one-of-three",
     "quorum-table:n3-w1-r1",
     "shopping-cart:lww",
     "sibling-explosion:version-vector",
     "sloppy-stale:sloppy",
     "split-writers-sloppy:sloppy-lww",
-    "write-timeout-appears",
+    "write-timeout-appears:plain",
     "zombie-delete:by-time",
 )
 CURES = (
     "counters-and-sets:type",
     "hint-loss:durable",
+    "hint-storm:throttled",
+    "hint-storm:capped",
     "quorum-table:n3-w2-r2",
     "sloppy-stale:strict",
+    "write-timeout-appears:conditional",
     "zombie-delete:after-repair",
 )
 

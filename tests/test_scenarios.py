@@ -63,6 +63,8 @@ def test_every_promised_scenario_is_there() -> None:
         "clock-skew-lww",
         "concurrent-writers",
         "hint-loss",
+        "hint-storm",
+        "quorum-table",
         "non-monotonic-reads",
         "shopping-cart",
         "sibling-explosion",

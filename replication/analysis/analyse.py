@@ -12,6 +12,7 @@ from replication.analysis.expect import judge, overall
 from replication.analysis.explain import explain
 from replication.analysis.failover import failovers
 from replication.analysis.findings import Finding, RunFindings, SideFindings, Staleness, combine
+from replication.analysis.handoffs import handoffs
 from replication.analysis.ladder import ladder
 from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
 from replication.analysis.leadership import leadership
@@ -92,6 +93,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         leases=leases(view),
         leadership=leadership(view),
         snapshots=snapshots(view),
+        handoffs=handoffs(view),
         conflicts=view.once(ledger) if reads_show_writes(view) else ConflictLedger(),
         convergence=view.once(convergence.report),
         faults=list(history.faults),

@@ -191,6 +191,23 @@ class SnapshotInstall:
 
 
 @dataclass(slots=True)
+class Handoff:
+    """A node that was away and came back, what hints brought it, and what clients saw meanwhile."""
+
+    node: str
+    start_ns: int  # it was started again
+    end_ns: int  # the last hint was acknowledged
+    duration_ns: int
+    hints: int
+    bytes: int
+    senders: int  # nodes that had kept them
+    refused: dict[str, int] = field(default_factory=dict)  # reason -> hints that were not kept
+    refused_count: int = 0
+    during: Percentiles = field(default_factory=Percentiles)  # of all acknowledged operations
+    before: Percentiles = field(default_factory=Percentiles)  # while measuring, before any fault
+
+
+@dataclass(slots=True)
 class Failover:
     """The ledger of one fault (design §8)."""
 
@@ -338,6 +355,7 @@ class SideFindings:
     leases: list[LeasePeriod] = field(default_factory=list)
     leadership: Leadership | None = None
     snapshots: list[SnapshotInstall] = field(default_factory=list)
+    handoffs: list[Handoff] = field(default_factory=list)
     staleness: Staleness = field(default_factory=Staleness)
     ladder: Ladder = field(default_factory=Ladder)
     pbs: Pbs | None = None

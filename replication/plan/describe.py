@@ -56,12 +56,15 @@ _MEASURES = {
     "failovers.*.write_outage": "write outage",
     "failovers.count": "number of failovers",
     "findings.durability.counts.lost": "number of acknowledged writes lost",
+    "handoffs.*.during.p90": "90th percentile of the latency while hints are delivered",
+    "handoffs.*.refused_count": "number of hints refused for a node that was away",
     "leadership.changes": "number of changes of the leader",
     "leadership.elections": "number of elections",
     "leadership.needless": "number of needless elections",
     "leadership.pre_votes": "number of rounds of pre-votes",
     "leadership.split_votes": "number of split votes",
     "leadership.terms": "number of terms burnt",
+    "operations.unknown": "number of operations of unknown outcome",
     "reads.p50": "median latency of reads",
     "reads.p99": "99th percentile of the latency of reads",
     "split_brains.*.lost_count": "number of acknowledged writes lost in a split brain",
@@ -369,7 +372,7 @@ def expectation_words(expectation: Expectation) -> str:
 def _measure_words(measure: str) -> str:
     """Return how reports call a measure; its path if it is none of those that scenarios judge."""
     path = measure.removesuffix("_ns").removesuffix("_ms")
-    listed = re.fullmatch(r"(\w+)\.(-1|[0-9]+)\.(\w+)", path)
+    listed = re.fullmatch(r"(\w+)\.(-1|[0-9]+)\.([\w.]+)", path)
     if listed is None:
         return _MEASURES.get(path, measure)
     group, position, name = listed.groups()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
 
-from replication.analysis.findings import Leadership, SideFindings, SnapshotInstall
+from replication.analysis.findings import Handoff, Leadership, SideFindings, SnapshotInstall
 from replication.report import formats
 from replication.report.model import Cell, Row, Table
 
@@ -39,7 +39,7 @@ def snapshot_rows(sides: Mapping[str, SideFindings]) -> Iterable[Row]:
     )
     for label, text in (
         ("Longest install of a snapshot", _size_and_time),
-        ("Operations meanwhile, p99", _meanwhile),
+        ("Operations meanwhile, p99", meanwhile),
     ):
         yield Row(label, {name: Cell(text(each)) for name, each in longest.items()})
 
@@ -49,7 +49,8 @@ def _size_and_time(each: SnapshotInstall) -> str:
     return f"{formats.byte_count(each.bytes)} to {formats.value_text(each.node)} in {took}"
 
 
-def _meanwhile(each: SnapshotInstall) -> str:
+def meanwhile(each: SnapshotInstall | Handoff) -> str:
+    """Return how long operations took while a node was brought up to date."""
     before = formats.duration_ms(each.before.p99_ms)
     return f"{formats.duration_ms(each.during.p99_ms)} ({before} before any fault)"
 
@@ -69,7 +70,7 @@ def snapshot_table(side: SideFindings) -> Table:
                 formats.byte_count(each.bytes),
                 formats.byte_count(each.bytes_sent),
                 formats.plural(each.during.count, "operation"),
-                _meanwhile(each),
+                meanwhile(each),
             ]
             for each in side.snapshots
         ],

@@ -11,7 +11,7 @@ from replication.analysis.conflict_findings import (
     ConflictLedger,
     VanishedWrite,
 )
-from replication.analysis.findings import RunFindings, SideFindings, StaleRead
+from replication.analysis.findings import Handoff, RunFindings, SideFindings, StaleRead
 from replication.report import formats, space_time
 from replication.report.model import Chapter, Table
 
@@ -63,6 +63,7 @@ def _conflict_sentences(side: SideFindings) -> Iterable[str]:
             "acknowledgement."
         )
     yield from _repair_sentences(ledger)
+    yield from map(_handoff_sentence, side.handoffs)
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -94,6 +95,21 @@ def _repair_sentences(ledger: ConflictLedger) -> Iterable[str]:
             f"{formats.count(found.get('merkle_ranges_differing'))} differed; "
             f"{formats.byte_count(sent)} sent for {formats.byte_count(differing)} that differed."
         )
+
+
+def _handoff_sentence(each: Handoff) -> str:
+    brought = (
+        f"{each.node} came back: {formats.plural(each.hints, 'hint')} "
+        f"({formats.byte_count(each.bytes)}) from {formats.plural(each.senders, 'node')} in "
+        f"{formats.duration_ns(each.duration_ns)}. Of all operations meanwhile "
+        f"p90 was {formats.duration_ms(each.during.p90_ms)} and p99 "
+        f"{formats.duration_ms(each.during.p99_ms)}; before any fault "
+        f"{formats.duration_ms(each.before.p90_ms)} and {formats.duration_ms(each.before.p99_ms)}."
+    )
+    if not each.refused:
+        return brought
+    refused = formats.plural(each.refused_count, "hint")
+    return f"{brought} {refused} for it were refused{_counted(each.refused)}."
 
 
 def _conflict_tables(side: SideFindings) -> Iterable[Table]:

@@ -6,12 +6,13 @@ from operator import attrgetter
 from replication.analysis.findings import (
     Availability,
     ConvergenceReport,
+    Handoff,
     RunFindings,
     SideFindings,
 )
 from replication.report import failover_rows, formats
 from replication.report.failover_rows import LONGER, MANY, note, whole
-from replication.report.leader_rows import election_rows, snapshot_rows
+from replication.report.leader_rows import election_rows, meanwhile, snapshot_rows
 from replication.report.model import Cell, Row, Section
 
 Sides = Mapping[str, SideFindings]
@@ -186,6 +187,7 @@ _REPAIRS = (
     ("Hints stored", "hints_stored"),
     ("Hints delivered", "hints_delivered"),
     ("Hints expired", "hints_expired"),
+    ("Hints refused", "hints_refused"),
     ("Merkle ranges compared", "merkle_ranges_compared"),
     ("Merkle ranges that differed", "merkle_ranges_differing"),
     ("Keys brought up to date by Merkle trees", "merkle_keys_synced"),
@@ -196,6 +198,23 @@ def _repair_rows(sides: Sides) -> Iterable[Row]:
     for label, name in _REPAIRS:
         if any(name in side.conflicts.repairs for side in sides.values()):
             yield _measured(label, sides, _of_repairs(name), whole, MANY, headline=False)
+    longest = {
+        name: max(side.handoffs, key=lambda each: each.duration_ns)
+        for name, side in sides.items()
+        if side.handoffs
+    }
+    if longest:
+        for label, text in (
+            ("Hints brought to a node that came back", _handed_off),
+            ("Operations meanwhile, p99", meanwhile),
+        ):
+            yield Row(label, {name: Cell(text(each)) for name, each in longest.items()})
+
+
+def _handed_off(each: Handoff) -> str:
+    took = formats.duration_ns(each.duration_ns)
+    refused = f", {formats.count(each.refused_count)} refused" if each.refused_count else ""
+    return f"{formats.count(each.hints)} to {formats.value_text(each.node)} in {took}{refused}"
 
 
 def _of_repairs(name: str) -> Callable[[SideFindings], float | None]:

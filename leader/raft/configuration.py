@@ -71,17 +71,16 @@ class Configurations:
     """The configurations of one log, the last one in force."""
 
     def __init__(self, first: Configuration) -> None:
+        self._keep([(0, first)])
+
+    def _keep(self, known: list[tuple[Index, Configuration]]) -> None:
         # By index, ascending: the last committed one and those behind it. Index 0: from the start.
-        self._known: list[tuple[Index, Configuration]] = [(0, first)]
-
-    @property
-    def latest(self) -> Configuration:
-        """The one in force."""
-        return self._known[-1][1]
-
-    @property
-    def latest_index(self) -> Index:
-        return self._known[-1][0]
+        self._known = known
+        # The one in force. It and the next two change rarely, and every step asks for them.
+        self.latest_index, self.latest = known[-1]
+        self.open_changes = len(known) - 1  # that are not committed
+        # Everybody whose vote counts, or may count when the log is cut.
+        self.voters = frozenset(node for _, each in known for node in each.all_voters)
 
     def at(self, index: Index) -> Configuration:
         """Return the one in force when the log ended at ``index``, which is not forgotten yet."""
@@ -90,22 +89,23 @@ class Configurations:
     def append(self, index: Index, configuration: Configuration) -> None:
         """Go by ``configuration``, whose entry was appended at ``index``."""
         assert index > self.latest_index, "entries are appended in order"
-        self._known.append((index, configuration))
+        self._keep([*self._known, (index, configuration)])
 
     def truncate(self, from_index: Index) -> bool:
         """Go back: the entries from ``from_index`` on were dropped. Return whether that matters."""
-        before = len(self._known)
-        self._known = [each for each in self._known if each[0] < from_index]
-        return len(self._known) < before
+        if self.latest_index < from_index:
+            return False
+        self._keep([each for each in self._known if each[0] < from_index])
+        return True
 
     def committed(self, index: Index) -> None:
         """Forget what the log cannot go back to behind a commit index of ``index``."""
         while len(self._known) > 1 and self._known[1][0] <= index:
-            del self._known[0]
+            self._keep(self._known[1:])
 
     def restart(self, index: Index, configuration: Configuration) -> None:
         """Begin anew behind a snapshot."""
-        self._known = [(index, configuration)]
+        self._keep([(index, configuration)])
 
     def possible(self) -> list[Configuration]:
         """Return the last committed one and those that may still take its place."""

@@ -88,7 +88,8 @@ class RaftCore:
     def receive(self, now: Instant, sender: NodeId, message: Message) -> list[Effect]:
         """See ``Core``. Also from nodes that are not known here as members: they may be, by now."""
         assert isinstance(message, raft_pb2.RaftMessage), "the host delivers the backend's messages"
-        self._begin(now)
+        if now is not self.replica.now:  # one instant serves for all inputs of a turn
+            self._begin(now)
         if sender != self.replica.node:
             self._peer_heard_ns[sender] = self._now_ns
             self._receive(sender, message)
@@ -129,16 +130,20 @@ class RaftCore:
 
     def wake_at(self) -> int | None:
         """See ``Core``."""
-        due_ns = earliest(self.waiting.due_ns(bool(self._known_leader)), self._compaction.due_ns)
+        waiting_ns = self.waiting.due_ns(bool(self._known_leader))
+        compaction_ns = self._compaction.due_ns
         if self.leader is not None:
-            return earliest(due_ns, self.leader.due_ns())
+            return earliest(waiting_ns, compaction_ns, self.leader.due_ns())
         if self.candidacy is not None:
-            return earliest(due_ns, self._election_due_ns, self.candidacy.repeat_due_ns)
-        return earliest(due_ns, self._election_due_ns) if self.replica.may_campaign else due_ns
+            repeat_ns = self.candidacy.repeat_due_ns
+            return earliest(waiting_ns, compaction_ns, self._election_due_ns, repeat_ns)
+        election_ns = self._election_due_ns if self.replica.may_campaign else None
+        return earliest(waiting_ns, compaction_ns, election_ns)
 
     def flush(self, now: Instant) -> list[Effect]:
         """See ``Core``. Everything that a leader sends leaves from here."""
-        self._begin(now)
+        if now is not self.replica.now:
+            self._begin(now)
         if self.leader is not None:
             self.leader.flush(self._now_ns)
             self._compaction.tend(self._now_ns, self.leader.followers.values())

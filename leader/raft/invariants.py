@@ -193,7 +193,7 @@ class RaftInvariants:
         if first <= last_index:
             self._register(node, core, first, last_index)
         seen.checked_index = last_index
-        open_changes = len(replica.configurations.possible()) - 1
+        open_changes = replica.configurations.open_changes
         assert open_changes <= 1, (
             f"One change at a time (dissertation §4.1): {node} has {open_changes} configurations "
             f"behind the last one that is committed"

@@ -52,6 +52,7 @@ class Leader:
         self._uncommitted_bytes = sum(
             len(log.data_at(index)) for index in range(replica.commit_index + 1, log.last_index + 1)
         )
+        self._staying: Configuration | None = None  # looked at: nobody has to leave
         self._heartbeat_due_ns = now_ns
         self._quorum_due_ns = now_ns + settings.election_timeout_min_ns
         # The cluster's time goes on where the log has it, by this node's clock.
@@ -192,13 +193,14 @@ class Leader:
 
     def due_ns(self) -> int | None:
         """Return when this leader wants to act next; None for never, alone and idle."""
-        due_ns = earliest(self._write_deadlines.next_ns(), self.reads.next_deadline_ns())
-        if self.followers:
-            transfer, checks = self.steering.transfer, self.replica.settings.check_quorum
-            transfer_ns = None if transfer is None else transfer.due_ns
-            quorum_ns = self._quorum_due_ns if checks else None
-            due_ns = earliest(due_ns, self._heartbeat_due_ns, transfer_ns, quorum_ns)
-        return due_ns
+        writes_ns = self._write_deadlines.next_ns() if self._writes else None
+        reads_ns = self.reads.next_deadline_ns()
+        if not self.followers:
+            return earliest(writes_ns, reads_ns)
+        transfer, checks = self.steering.transfer, self.replica.settings.check_quorum
+        transfer_ns = None if transfer is None else transfer.due_ns
+        quorum_ns = self._quorum_due_ns if checks else None
+        return earliest(writes_ns, reads_ns, self._heartbeat_due_ns, transfer_ns, quorum_ns)
 
     def has_quorum(self, now_ns: int) -> bool:
         """Return whether a majority answered within the last election timeout (check-quorum, §6.2).
@@ -226,8 +228,10 @@ class Leader:
             return  # it was removed
         log = self.replica.log
         if result.success:
-            assert result.match_index <= log.handed_index, "nobody stores the future"
-            if follower.accepted(result.match_index):
+            match_index = result.match_index
+            assert match_index <= log.handed_index, "nobody stores the future"
+            # A copy of what is committed already changes nothing of what a majority has.
+            if follower.accepted(match_index) and match_index > self.replica.commit_index:
                 self._commit()
             if follower.state is State.SNAPSHOT and follower.match_index >= log.start_index:
                 follower.end_install(follower.match_index)
@@ -284,6 +288,8 @@ class Leader:
         """Dismiss the members that left, once that is committed; True to step down oneself."""
         replica = self.replica
         configuration = replica.configuration
+        if configuration is self._staying:
+            return False
         if replica.configurations.latest_index > replica.commit_index:
             return False
         for node in [each for each in self.followers if each not in configuration.members]:
@@ -292,6 +298,7 @@ class Leader:
             if follower.install is None and follower.next_index > replica.log.start_index:
                 replica.send(node, self._message(follower.next_index))
         if replica.node in configuration.all_voters:
+            self._staying = configuration
             return False
         self.steering.leave()
         return self.steering.left

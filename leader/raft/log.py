@@ -44,17 +44,11 @@ class Log:
         self._start_term: Term = 0
         self._data: list[bytes] = []
         self._terms = array("Q")  # ascending: terms never fall along a log
+        self.last_index: Index = 0  # kept, not computed: everything asks for them
+        self.last_term: Term = 0
         self._erase_from: Index | None = None
         self.handed_index: Index = 0
         self.handed_bytes = 0  # of the entries that are kept and handed over
-
-    @property
-    def last_index(self) -> Index:
-        return self.start_index + len(self._data)
-
-    @property
-    def last_term(self) -> Term:
-        return self._terms[-1] if self._terms else self._start_term
 
     def term_at(self, index: Index) -> Term:
         """Return the term of the entry at ``index``, ``start_index`` to ``last_index``."""
@@ -91,7 +85,9 @@ class Log:
         assert term >= self.last_term, "terms never fall along a log (Raft §5.3)"
         self._data.append(data)
         self._terms.append(term)
-        return self.start_index + len(self._data)
+        self.last_term = term
+        self.last_index += 1
+        return self.last_index
 
     def truncate(self, from_index: Index) -> list[bytes]:
         """Drop the entries from ``from_index`` on and return them."""
@@ -100,6 +96,8 @@ class Log:
         dropped = self._data[offset:]
         del self._data[offset:]
         del self._terms[offset:]
+        self.last_index = min(self.last_index, from_index - 1)
+        self.last_term = self._terms[-1] if self._terms else self._start_term
         if from_index <= self.handed_index:
             handed = self.handed_index - from_index + 1
             self.handed_bytes -= sum(map(len, dropped[:handed]))
@@ -135,8 +133,8 @@ class Log:
         """Begin anew behind a snapshot that was received; return what to write with it."""
         self._data.clear()
         del self._terms[:]
-        self.start_index = self.handed_index = index
-        self._start_term = term
+        self.start_index = self.last_index = self.handed_index = index
+        self._start_term = self.last_term = term
         self._erase_from = None
         self.handed_bytes = 0
         return [Erase(SPACE, b"", None), *self._start_writes()[1:]]
@@ -163,6 +161,8 @@ class Log:
     def take_writes(self) -> list[Write]:
         """Return what the disk lacks, in the order to be written, and consider it handed over."""
         writes: list[Write] = []
+        if self.handed_index == self.last_index and self._erase_from is None:
+            return writes
         if self._erase_from is not None:
             # The erased range is open: what an earlier, longer log left behind must not come back.
             writes.append(Erase(SPACE, log_key(self._erase_from), None))
@@ -181,7 +181,8 @@ class Log:
         Raises CorruptStore when the entries are not numbered from ``start`` on without a gap, or a
         term falls.
         """
-        self.start_index, self._start_term = start.index, start.term
+        self.start_index = self.last_index = start.index
+        self._start_term = self.last_term = start.term
         for key, term, data in saved:
             if key != log_key(self.last_index + 1):
                 raise CorruptStore(f"log: expected index {self.last_index + 1}, found {key.hex()}")

@@ -6,6 +6,7 @@ else in this package counts nodes.
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from itertools import repeat
 
 from replication.protocol import NodeId
 
@@ -30,7 +31,7 @@ def reached_by_majority(levels: Mapping[NodeId, int], voters: Sequence[NodeId]) 
     confirmed rounds the newest round in which the leader was still the leader (dissertation §6.4),
     with times of contact the last moment of contact with a majority (§6.2).
     """
-    ascending = sorted([levels.get(voter, 0) for voter in voters])
+    ascending = sorted(map(levels.get, voters, repeat(0)))
     return ascending[(len(ascending) - 1) // 2]
 
 

@@ -124,6 +124,11 @@ class FollowerReads:
         self._deadlines: Deadlines[RequestId] = Deadlines(self._keys)
         self._repeat_due_ns = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether no read waits."""
+        return not (self._keys or self._asked or self._indexed)
+
     def add(self, request_id: RequestId, key: str, deadline_ns: int) -> None:
         """Let a read wait."""
         if not self._number:
@@ -170,7 +175,7 @@ class FollowerReads:
 
     def due_ns(self, leader_known: bool) -> int | None:
         """Return when there is something to repeat, if there is somebody to ask, or to give up."""
-        due_ns = self._deadlines.next_ns()
+        due_ns = self._deadlines.next_ns() if self._keys else None
         if due_ns is None or not self._asked or not leader_known:
             return due_ns
         return min(due_ns, self._repeat_due_ns)

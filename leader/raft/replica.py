@@ -100,7 +100,7 @@ class Replica:
     @property
     def may_campaign(self) -> bool:
         """Whether this node votes, or may have to, to bring a change to its end (§4.2.2)."""
-        return any(self.node in each.all_voters for each in self.configurations.possible())
+        return self.node in self.configurations.voters
 
     @property
     def snapshot_due(self) -> bool:

@@ -52,7 +52,6 @@ class _Taking:
     header: raft_pb2.Snapshot  # its last three fields grow with the chunks
     rest: Iterator[bytes]
     began_ns: int
-    due_ns: int
     chunks: list[bytes] = field(default_factory=list)
 
 
@@ -73,18 +72,12 @@ class Snapshots:
     def __init__(self, settings: RaftSettings) -> None:
         self._settings = settings
         self.complete: Complete | None = None
+        self.index: Index = 0  # of the complete snapshot, 0 if there is none
+        self.size = 0  # its bytes
         self.incoming: Incoming | None = None
         self._taking: _Taking | None = None
-
-    @property
-    def index(self) -> Index:
-        """Return the index of the complete snapshot, 0 if there is none."""
-        return self.complete.header.index if self.complete is not None else 0
-
-    @property
-    def size(self) -> int:
-        """Return the bytes of the complete snapshot."""
-        return self.complete.header.bytes if self.complete is not None else 0
+        # When the next chunk is to be written, None when no snapshot is being taken.
+        self.due_ns: int | None = None
 
     def load(self, saved: Saved, now_ns: int) -> tuple[StateMachine, list[Write]]:
         """Return the state of the saved snapshot, empty if there is none, and what to clear away.
@@ -104,7 +97,7 @@ class Snapshots:
             chunks = found.pop(header.index, [])
             if (header.chunks, header.checksum) != (len(chunks), _checksum(chunks)):
                 raise CorruptStore(f"the chunks of the snapshot at {header.index} are damaged")
-            self.complete = Complete(header, chunks)
+            self._keep(Complete(header, chunks))
             for data in chunks:
                 machine.restore(data)
             machine.restored(header)
@@ -119,17 +112,13 @@ class Snapshots:
 
     # A snapshot of one's own.
 
-    @property
-    def due_ns(self) -> int | None:
-        """Return when the next chunk is to be written, None when no snapshot is being taken."""
-        return self._taking.due_ns if self._taking is not None else None
-
     def begin(self, header: raft_pb2.Snapshot, machine: StateMachine, now_ns: int) -> None:
         """Begin to take a snapshot of ``machine``; ``header`` tells of the last entry applied."""
         assert self._taking is None, "one at a time"
         assert self.incoming is None, "what a leader sends is ahead of what can be taken"
         rest = machine.image().chunks(self._settings.snapshot_chunk_bytes)
-        self._taking = _Taking(header, rest, now_ns, now_ns)
+        self._taking = _Taking(header, rest, now_ns)
+        self.due_ns = now_ns
 
     def next_chunk(self, now_ns: int) -> list[Write] | None:
         """Return the write of one more chunk, None when all are written."""
@@ -143,12 +132,12 @@ class Snapshots:
         taking.header.bytes += len(data)
         taking.header.checksum = crc32(data, taking.header.checksum)
         taking.header.chunks = number + 1
-        taking.due_ns = now_ns + CHUNK_GAP_NS
+        self.due_ns = now_ns + CHUNK_GAP_NS
         return [Put(SPACE, chunk_key(taking.header.index, number), data)]
 
     def finish(self) -> tuple[raft_pb2.Snapshot, int, list[Write]]:
         """Make the snapshot valid: return it, when it was begun, and what to write."""
-        taking, self._taking = self._taking, None
+        taking, self._taking, self.due_ns = self._taking, None, None
         assert taking is not None, "begin comes first"
         writes = self._replace(Complete(taking.header, taking.chunks))
         return taking.header, taking.began_ns, writes
@@ -157,12 +146,16 @@ class Snapshots:
         writes: list[Write] = [Put(META, SNAPSHOT, complete.header.SerializeToString())]
         if self.complete is not None:
             writes.append(erase_snapshot(self.index))
-        self.complete = complete
+        self._keep(complete)
         return writes
+
+    def _keep(self, complete: Complete) -> None:
+        self.complete = complete
+        self.index, self.size = complete.header.index, complete.header.bytes
 
     def abandon_taking(self) -> list[Write]:
         """Give up a snapshot that is being taken, because a better one comes."""
-        taking, self._taking = self._taking, None
+        taking, self._taking, self.due_ns = self._taking, None, None
         return [erase_snapshot(taking.header.index)] if taking is not None else []
 
     # A snapshot from a leader.

@@ -70,7 +70,9 @@ class Waiting:
         """Ask ``leader`` what is to be asked, and answer what can be. Called in every flush."""
         replica = self._replica
         applied_index = replica.machine.applied_index
-        if leader and leader != replica.node:
+        if self.reads.idle:
+            pass
+        elif leader and leader != replica.node:
             number = self.reads.ask(replica.now_ns, replica.settings.heartbeat_ns)
             if number is not None:
                 question = raft_pb2.ReadIndex(number=number)
@@ -100,9 +102,12 @@ class Waiting:
 
     def due_ns(self, leader_known: bool) -> int | None:
         """Return when ``expire`` or ``tend`` has something to do next."""
-        transfer_ns = None if self._transfer is None else self._transfer.due_ns
-        barriers_ns = [each.deadline_ns for each in self._barriers]
-        return earliest(self.reads.due_ns(leader_known), transfer_ns, *barriers_ns)
+        due_ns = self.reads.due_ns(leader_known)
+        if self._transfer is not None:
+            due_ns = earliest(due_ns, self._transfer.due_ns)
+        if self._barriers:
+            due_ns = earliest(due_ns, *[each.deadline_ns for each in self._barriers])
+        return due_ns
 
     def _done(self, request_id: RequestId, words: str) -> None:
         replica = self._replica

@@ -38,6 +38,7 @@ class Performer:
         self._core = core
         self._timeline = timeline
         self._disk = disk
+        self._syncs = disk.syncs
         self._links = links
         self._calls = calls
         self._events = events
@@ -67,7 +68,7 @@ class Performer:
             if legs is not None and kind is Send:
                 legs.emitted(effect.message, effect.to, self._timeline.now_ns)  # type: ignore[union-attr]
             if kind is Persist:
-                if self._disk.syncs:
+                if self._syncs:
                     self._unwritten.append(effect)  # type: ignore[arg-type]
                     queue = self._behind
                 else:

@@ -89,6 +89,8 @@ class Way:
 
     def delay_ns(self) -> int | None:
         """Return the delay of one message, None when it is lost."""
+        if self.faults is None:
+            return self.draw()
         extra_ns = self.fault_delay_ns()
         return None if extra_ns is None else self.draw() + extra_ns
 

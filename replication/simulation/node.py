@@ -302,8 +302,9 @@ class Node:
             token = self._watcher.stepped(self.name, core, effects)
             if token is not None:
                 # Right behind the last write: an answer in the same step rests on it already.
-                writes = [at for at, each in enumerate(effects) if type(each) is Persist]
-                behind = writes[-1] + 1 if writes else 0
+                behind = len(effects)
+                while behind and type(effects[behind - 1]) is not Persist:
+                    behind -= 1
                 effects.insert(behind, Released(token))  # type: ignore[arg-type]
         if effects:
             self._performer.perform(effects, leave_ns)  # type: ignore[union-attr]

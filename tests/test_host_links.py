@@ -9,6 +9,7 @@ from random import Random
 
 import grpc.aio
 import pytest
+from google.protobuf.message import Message
 
 from replication.host import links as links_module
 from replication.host.config import SECRET_METADATA
@@ -35,8 +36,10 @@ class Peer(peer_pb2_grpc.PeerServiceServicer):
         self.frames: list[peer_pb2.ExchangeRequest] = []
         self.secrets: list[object] = []
         self.acknowledge = asyncio.Semaphore(0)
+        self.answers: list[bytes] = []  # they ride on the next acknowledgement
         self.unacknowledged = 0
         self.most_unacknowledged = 0
+        self.heard: list[Message] = []  # what the link handed to its node
 
     async def Exchange(self, _requests: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg,override]
         self.secrets.append(dict(context.invocation_metadata() or ())[SECRET_METADATA])
@@ -50,7 +53,17 @@ class Peer(peer_pb2_grpc.PeerServiceServicer):
             reading = asyncio.ensure_future(context.read())
             await self.acknowledge.acquire()
             self.unacknowledged -= 1
-            await context.write(peer_pb2.ExchangeResponse(frame=request.frame))
+            response = peer_pb2.ExchangeResponse(frame=request.frame, messages=self.answers)
+            self.answers = []
+            await context.write(response)
+
+
+parse = event_pb2.Event.FromString
+
+
+def said(text: str) -> bytes:
+    """Return a message that ``parse`` understands."""
+    return event_pb2.Event(node=text).SerializeToString()
 
 
 def with_peer(story: Callable[[Peer, Link], Awaitable[None]]) -> None:
@@ -62,9 +75,9 @@ def with_peer(story: Callable[[Peer, Link], Awaitable[None]]) -> None:
         peer_pb2_grpc.add_PeerServiceServicer_to_server(peer, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
-        link = Link("n1", "n2", f"127.0.0.1:{port}", SECRET, Random(1))
+        link = Link("n1", "n2", f"127.0.0.1:{port}", SECRET, Random(1), parse)
         bugs: list[BaseException] = []
-        link.start(bugs.append)
+        link.start(lambda _, message: peer.heard.append(message), bugs.append)
         async with asyncio.timeout(20):
             await story(peer, link)
         await link.stop()
@@ -191,6 +204,105 @@ def test_a_peer_that_acknowledges_nothing_costs_bounded_memory_and_the_newest_me
         await eventually(lambda: link.frames_sent == 2, "the next frame")
         assert list(peer.frames[1].messages) == [b"again"]
         assert len(peer.secrets) == 1
+
+    with_peer(story)
+
+
+def test_what_the_peer_says_with_an_acknowledgement_is_handed_on() -> None:
+    async def story(peer: Peer, link: Link) -> None:
+        link.send(b"question")
+        await eventually(lambda: len(peer.frames) == 1, "the frame")
+        peer.answers = [said("one"), said("two")]
+        peer.acknowledge.release()
+        await eventually(lambda: len(peer.heard) == 2, "the answers")
+        assert peer.heard == [event_pb2.Event(node="one"), event_pb2.Event(node="two")]
+        assert link.messages_received == 2
+        link.set_faults(None, Fault(loss=1))
+        link.send(b"question")
+        peer.answers = [said("three")]
+        peer.acknowledge.release()
+        await eventually(lambda: link.inbound.dropped == 1, "the cut takes answers too")
+        assert len(peer.heard) == 2
+
+    with_peer(story)
+
+
+def test_an_answer_that_is_no_message_ends_the_stream_and_not_the_node() -> None:
+    async def story(peer: Peer, link: Link) -> None:
+        link.send(b"question")
+        await eventually(lambda: len(peer.frames) == 1, "the frame")
+        peer.answers = [b"\xff"]
+        peer.acknowledge.release()
+        await eventually(lambda: len(peer.secrets) == 2, "another stream")
+        await eventually(lambda: link.connected, "the link is up")
+        link.send(b"again")
+        peer.acknowledge.release()
+        await eventually(lambda: link.frames_sent == 1, "the next frame")
+
+    with_peer(story)
+
+
+class Acknowledgements:
+    """Where a link writes acknowledgements to."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.written: list[tuple[int, list[bytes]]] = []
+
+    async def write(self, response: peer_pb2.ExchangeResponse) -> None:
+        self.written.append((response.frame, list(response.messages)))
+
+    def owe(self, frame: int) -> asyncio.Task[None]:
+        return asyncio.create_task(self.link.acknowledge(frame, self.write))
+
+
+def test_an_acknowledgement_takes_replies_along_and_waits_for_them_only_a_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(peer: Peer, link: Link) -> None:
+        made = Acknowledgements(link)
+        monkeypatch.setattr(links_module, "ANSWER_SECONDS", 60)
+        owed = made.owe(1)
+        await asyncio.sleep(0)
+        link.send(b"one")
+        link.send(b"two")
+        await owed
+        assert made.written == [(1, [b"one", b"two"])]
+        assert (link.frames_sent, link.messages_sent, link.bytes_sent) == (1, 2, 6)
+        monkeypatch.setattr(links_module, "ANSWER_SECONDS", 0.001)
+        await made.owe(2)
+        assert made.written[1:] == [(2, [])]
+        link.send(b"late")
+        await eventually(lambda: len(peer.frames) == 1, "its own frame")
+        assert list(peer.frames[0].messages) == [b"late"], "and nothing twice"
+        peer.acknowledge.release()
+
+    with_peer(story)
+
+
+def test_replies_that_could_not_ride_go_by_the_own_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(peer: Peer, link: Link) -> None:
+        made = Acknowledgements(link)
+        monkeypatch.setattr(links_module, "ANSWER_SECONDS", 60)
+        monkeypatch.setattr(links_module, "FRAME_BYTES", 10)
+        owed = made.owe(1)
+        await asyncio.sleep(0)
+        for letter in (b"a", b"b", b"c"):
+            link.send(letter * 6)
+        await owed
+        assert made.written == [(1, [b"a" * 6])], "no larger than a frame"
+        for _ in range(3):
+            peer.acknowledge.release()
+        await eventually(lambda: len(peer.frames) == 2, "the others")
+        assert [list(each.messages) for each in peer.frames] == [[b"b" * 6], [b"c" * 6]]
+        owed = made.owe(2)
+        await asyncio.sleep(0)
+        link.send(b"reply")
+        owed.cancel()  # the peer is gone from that stream
+        await eventually(lambda: len(peer.frames) == 3, "the reply")
+        assert list(peer.frames[2].messages) == [b"reply"]
 
     with_peer(story)
 

@@ -1,5 +1,8 @@
 """Streams to the peers: one frame outstanding, everything that queues up meanwhile in the next.
 
+An acknowledgement waits a moment for replies and takes them along: a frame costs each end as much
+as a turn of its core, and so a request and its reply are two of them, not four.
+
 A link never blocks the node and never keeps a message for long: what the peer does not take in time
 is dropped and counted, as the protocols allow. It never gives up either: a peer that comes back is
 found again within about a tenth of a second.
@@ -9,13 +12,13 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from replication.host.config import MESSAGE_BYTES_MAX, SECRET_METADATA
 from replication.host.faults import Fault, Gate
@@ -25,6 +28,8 @@ log = logging.getLogger("replication.host")
 
 FRAME_BYTES = 1024 * 1024  # a frame is closed when it holds as much; one larger message goes alone
 QUEUE_BYTES_MAX = 16 * 1024 * 1024
+# How long an acknowledgement waits for a message to take along; the peer's next frame waits too.
+ANSWER_SECONDS = 0.001
 RETRY_SECONDS = 0.08  # between attempts to connect
 CONNECT_TIMEOUT_SECONDS = 1.0
 STALL_SECONDS = 0.5  # without an acknowledgement for this long the peer counts as unreachable
@@ -43,6 +48,7 @@ _CHANNEL_OPTIONS = (
 )
 
 _T = TypeVar("_T")
+Write = Callable[[peer_pb2.ExchangeResponse], Awaitable[None]]
 _Stream = grpc.aio.StreamStreamCall[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse]
 
 
@@ -54,17 +60,28 @@ _BREAKS = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError,
 class Link:
     """Everything between this node and one peer, both directions' faults and counters included."""
 
-    def __init__(self, node: str, peer: str, address: str, secret: str, rng: Random) -> None:
-        """Make the link; ``start`` connects it."""
+    def __init__(
+        self,
+        node: str,
+        peer: str,
+        address: str,
+        secret: str,
+        rng: Random,
+        parse: Callable[[bytes], Message],
+    ) -> None:
+        """Make the link; ``start`` connects it. ``parse`` raises DecodeError."""
         self.peer = peer
         self._node = node
         self._address = address
+        self._parse = parse
+        self._receive: Callable[[str, Message], None] = lambda _sender, _message: None
         self._metadata = grpc.aio.Metadata((SECRET_METADATA, secret))
         self.outbound = Gate(rng)
         self.inbound = Gate(rng)
         self._queue: list[bytes] = []
         self._queued_bytes = 0
         self._more = asyncio.Event()
+        self._owed: asyncio.Future[None] | None = None  # done when the acknowledgement may go
         self._unreachable = False  # messages are dropped at once
         self._accepted = False  # the peer has accepted the stream
         self._task: asyncio.Task[None] | None = None
@@ -74,11 +91,18 @@ class Link:
         self.messages_received = 0
         self.queue_dropped = 0
 
-    def start(self, failed: Callable[[BaseException], None], *, at_once: bool = True) -> None:
+    def start(
+        self,
+        receive: Callable[[str, Message], None],
+        failed: Callable[[BaseException], None],
+        *,
+        at_once: bool = True,
+    ) -> None:
         """Connect (``at_once``, or with the first message), and stay connected, until ``stop``.
 
-        ``failed`` hears of a bug in here.
+        ``receive`` takes what the peer says, ``failed`` hears of a bug in here.
         """
+        self._receive = receive
 
         def ended(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
@@ -106,13 +130,43 @@ class Link:
         else:
             _pass(self.outbound, self._enqueue, message, len(message))
 
-    def deliver(self, accept: Callable[[str, Message], None], message: Message) -> None:
-        """Hand a message that came from the peer to ``accept``, when the fault lets it through."""
-        self.messages_received += 1
-        if self.inbound.fault is None:
-            accept(self.peer, message)
-        else:
-            _pass(self.inbound, lambda late: accept(self.peer, late), message, message.ByteSize())
+    def take(self, messages: Iterable[bytes]) -> None:
+        """Hand on what came from the peer, as far as the fault lets it through.
+
+        Raises DecodeError when one is no message of this backend; those before it were taken.
+        """
+        for data in messages:
+            message = self._parse(data)
+            self.messages_received += 1
+            if self.inbound.fault is None:
+                self._receive(self.peer, message)
+            else:
+                _pass(self.inbound, self._arrived, message, len(data))
+
+    async def acknowledge(self, frame: int, write: Write) -> None:
+        """Acknowledge a frame of the peer by ``write``, with what there is to say to the peer.
+
+        Waits up to ANSWER_SECONDS for the first message, which comes with the turn that the frame
+        itself leads to when that turn needs no slow disk.
+        """
+        loop = asyncio.get_running_loop()
+        owed = self._owed = loop.create_future()
+        patience = loop.call_later(ANSWER_SECONDS, _settle, owed)
+        try:
+            await owed
+        finally:
+            patience.cancel()
+            if self._owed is owed:
+                self._owed = None
+            if self._queue:
+                self._more.set()  # if not below, then by this node's own stream
+        messages = self._next_frame() if self._queue else []
+        try:
+            await write(peer_pb2.ExchangeResponse(frame=frame, messages=messages))
+        except BaseException:
+            self.queue_dropped += len(messages)
+            raise
+        self._count(messages)
 
     def set_faults(self, outbound: Fault | None, inbound: Fault | None) -> None:
         """Put other faults, or none, in force from the next message on.
@@ -144,12 +198,16 @@ class Link:
         )
 
     def _enqueue(self, message: bytes) -> None:
-        if self._unreachable or self._queued_bytes + len(message) > QUEUE_BYTES_MAX:
+        lost = self._unreachable and self._owed is None
+        if lost or self._queued_bytes + len(message) > QUEUE_BYTES_MAX:
             self.queue_dropped += 1
             return
         self._queue.append(message)
         self._queued_bytes += len(message)
-        self._more.set()
+        if self._owed is None:
+            self._more.set()
+        else:
+            _settle(self._owed)
 
     def _clear(self) -> None:
         self._queue.clear()
@@ -224,14 +282,24 @@ class Link:
                 raise ConnectionError("the peer ended the stream")
             if response.frame != number:
                 raise ConnectionError(f"frame {response.frame} acknowledged, {number} was sent")
+            self.take(response.messages)
+        except DecodeError:
+            raise ConnectionError("a message is not of this backend's type") from None
         except BaseException:
             self.queue_dropped += len(frame)
             raise
         finally:
             watch.cancel()
-        self.frames_sent += 1
-        self.messages_sent += len(frame)
-        self.bytes_sent += sum(map(len, frame))
+        self._count(frame)
+
+    def _count(self, frame: list[bytes]) -> None:
+        if frame:
+            self.frames_sent += 1
+            self.messages_sent += len(frame)
+            self.bytes_sent += sum(map(len, frame))
+
+    def _arrived(self, message: Message) -> None:
+        self._receive(self.peer, message)
 
     def _found(self) -> None:
         if self._unreachable:
@@ -250,6 +318,11 @@ class Link:
             detail = error.details() if isinstance(error, grpc.aio.AioRpcError) else error
             log.info("link=down peer=%s detail=%r", self.peer, str(detail))
             self._unreachable = True
+
+
+def _settle(owed: asyncio.Future[None]) -> None:
+    if not owed.done():
+        owed.set_result(None)
 
 
 def _pass(gate: Gate, accept: Callable[[_T], None], message: _T, size: int) -> None:

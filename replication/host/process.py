@@ -78,8 +78,9 @@ class NodeProcess:
         self._events = EventLog(folder / EVENTS_FILE, config.node)
         fault_rng = Random(f"{config.seed}/{config.node}/links")
         power_rng = Random(f"{config.seed}/{config.node}/power")
+        parse = backend.message_type.FromString
         self._links = {
-            peer: Link(config.node, peer, config.addresses[peer], config.secret, fault_rng)
+            peer: Link(config.node, peer, config.addresses[peer], config.secret, fault_rng, parse)
             for peer in config.peers
         }
         clock = NodeClock()
@@ -97,9 +98,7 @@ class NodeProcess:
             ),
             self._server,
         )
-        peer_pb2_grpc.add_PeerServiceServicer_to_server(
-            PeerService(self.node, self._links, backend.message_type), self._server
-        )
+        peer_pb2_grpc.add_PeerServiceServicer_to_server(PeerService(self._links), self._server)
         self._health = HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._server.add_generic_rpc_handlers((LazyReflection(_SERVICES),))
@@ -123,11 +122,12 @@ class NodeProcess:
         )
         # The core starts before the first request can come; whoever calls finds it running.
         self.node.start(event_pb2.Event(node_started=started))
-        await self._server.start()
         members = self._config.members
         for peer, link in self._links.items():
             # Nobody knows when, or whether, a spare node is started.
-            link.start(self.node.fail, at_once=self._config.node in members and peer in members)
+            at_once = self._config.node in members and peer in members
+            link.start(self.node.receive, self.node.fail, at_once=at_once)
+        await self._server.start()
 
     @property
     def connected(self) -> bool:

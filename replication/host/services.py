@@ -226,10 +226,8 @@ class ControlService(control_pb2_grpc.ControlServiceServicer):
 class PeerService(peer_pb2_grpc.PeerServiceServicer):
     """Takes the frames of peers apart."""
 
-    def __init__(self, node: Node, links: Mapping[NodeId, Link], message_type: type[Any]) -> None:
-        self._node = node
+    def __init__(self, links: Mapping[NodeId, Link]) -> None:
         self._links = links
-        self._parse = message_type.FromString
 
     async def Exchange(  # type: ignore[override]
         self, _requests: Any, context: _Context
@@ -248,10 +246,9 @@ class PeerService(peer_pb2_grpc.PeerServiceServicer):
                     grpc.StatusCode.INVALID_ARGUMENT, f"{request.sender!r} is no peer of this node"
                 )
             try:
-                for data in request.messages:
-                    link.deliver(self._node.receive, self._parse(data))
+                link.take(request.messages)
             except DecodeError:
                 await context.abort(
                     grpc.StatusCode.INVALID_ARGUMENT, "a message is not of this backend's type"
                 )
-            await context.write(peer_pb2.ExchangeResponse(frame=request.frame))
+            await link.acknowledge(request.frame, context.write)

@@ -46,7 +46,8 @@ class PeerServiceServicer(object):
 
     def Exchange(self, request_iterator, context):
         """One stream per ordered pair of nodes. The sender has one frame outstanding: whatever queues up
-        until the acknowledgement goes into the next frame.
+        until the acknowledgement goes into the next frame. What the receiver has to say meanwhile, most
+        often its replies, rides on the acknowledgement and needs no frame of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -33,7 +33,8 @@ class PeerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> PeerServiceAsyncStub: ...
     Exchange: _grpc.StreamStreamMultiCallable[_peer_pb2.ExchangeRequest, _peer_pb2.ExchangeResponse]
     """One stream per ordered pair of nodes. The sender has one frame outstanding: whatever queues up
-    until the acknowledgement goes into the next frame.
+    until the acknowledgement goes into the next frame. What the receiver has to say meanwhile, most
+    often its replies, rides on the acknowledgement and needs no frame of its own.
     """
 
 @_typing.type_check_only
@@ -41,7 +42,8 @@ class PeerServiceAsyncStub(PeerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Exchange: _aio.StreamStreamMultiCallable[_peer_pb2.ExchangeRequest, _peer_pb2.ExchangeResponse]  # type: ignore[assignment]
     """One stream per ordered pair of nodes. The sender has one frame outstanding: whatever queues up
-    until the acknowledgement goes into the next frame.
+    until the acknowledgement goes into the next frame. What the receiver has to say meanwhile, most
+    often its replies, rides on the acknowledgement and needs no frame of its own.
     """
 
 class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -52,7 +54,8 @@ class PeerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_peer_pb2.ExchangeResponse], _abc.AsyncIterator[_peer_pb2.ExchangeResponse]]:
         """One stream per ordered pair of nodes. The sender has one frame outstanding: whatever queues up
-        until the acknowledgement goes into the next frame.
+        until the acknowledgement goes into the next frame. What the receiver has to say meanwhile, most
+        often its replies, rides on the acknowledgement and needs no frame of its own.
         """
 
 def add_PeerServiceServicer_to_server(servicer: PeerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

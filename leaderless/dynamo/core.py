@@ -48,6 +48,7 @@ from replication.protocol import (
     Request,
     RequestId,
     Saved,
+    Write,
 )
 from replication.v1 import control_pb2, event_pb2
 
@@ -236,9 +237,11 @@ class DynamoCore:
     def flush(self, now: Instant) -> list[Effect]:
         """Return what the inputs since the last call want done, in the order of ``Outbox``."""
         node = self._node
-        writes = [*node.replica.writes(), *node.stand_ins.writes(), *self._handoff.writes()]
-        writes += self._rings.writes()
-        writes += self._acceptors.writes()
+        writes: list[Write] = []
+        # Most turns change nothing, or only what the replica holds.
+        for part in (node.replica, node.stand_ins, self._handoff, self._rings, self._acceptors):
+            if part.changed:
+                writes += part.writes()
         return node.outbox.flush(writes)
 
     def status(self) -> control_pb2.NodeStatus:

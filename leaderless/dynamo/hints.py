@@ -142,6 +142,11 @@ class Handoff:
             refused = event_pb2.HintRefused(key=key, target=target, reason=reason)
             self._node.observe(event_pb2.Event(hint_refused=refused))
 
+    @property
+    def changed(self) -> bool:
+        """Whether ``writes`` has anything to do."""
+        return bool(self._changes or self._leaving)
+
     def writes(self) -> Iterator[Write]:
         """Yield what must become durable with the next persist, once."""
         for target, key in self._changes:

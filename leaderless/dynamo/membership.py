@@ -98,6 +98,11 @@ class Rings:
         writes, self._writes = self._writes, []
         return [*writes, *self._votes.writes()]
 
+    @property
+    def changed(self) -> bool:
+        """Whether ``writes`` has anything to return."""
+        return bool(self._writes or self._votes.changed)
+
     # Commands.
 
     def change(
@@ -351,7 +356,7 @@ class Rings:
 
     def wake_at(self) -> int | None:
         """Return when ``wake`` has something to do."""
-        times = [self._repeat_ns, self._transfers.wake_at()]
+        times = [self._repeat_ns, self._transfers.due_ns]
         if times == [None, None] and not self._commands and self._decree is None:
             return None
         times += [command.deadline_ns for command in self._commands]

@@ -112,9 +112,13 @@ class Node:
         be the other now. What was forgotten in this life counts too, and the context: if this node
         has forgotten a dot, its reader has not.
         """
-        held = (self.replica.siblings(key).vector, self.stand_ins.siblings(key).vector, context)
-        forgotten = self.forgotten.get(key, 0)
-        return self.actor, 1 + max(forgotten, *(vector.top(self.actor) for vector in held))
+        actor = self.actor
+        return actor, 1 + max(
+            self.forgotten.get(key, 0),
+            self.replica.siblings(key).vector.top(actor),
+            self.stand_ins.siblings(key).vector.top(actor),
+            context.top(actor),
+        )
 
     def forget(self, key: str, replica: Replica) -> None:
         """Drop ``key`` from ``replica``, but not which dots this life has given away."""

@@ -36,7 +36,7 @@ class Acceptors:
         self._encoded = encoded  # what the replica holds
         self._merge = merge  # what was chosen into the replica
         self._records: dict[str, dynamo_pb2.PaxosRecord] = {}
-        self._changed: dict[str, None] = {}
+        self.changed: dict[str, None] = {}
 
     def load(self, saved: Saved) -> None:
         """Take over what was durable."""
@@ -45,13 +45,13 @@ class Acceptors:
 
     def writes(self) -> list[Put]:
         """Return what must become durable before anybody may hear of it, once."""
-        if not self._changed:
+        if not self.changed:
             return []
         writes = [
             Put(self._space, key.encode(), self._records[key].SerializeToString())
-            for key in self._changed
+            for key in self.changed
         ]
-        self._changed = {}
+        self.changed = {}
         return writes
 
     def knows(self, key: str) -> bool:
@@ -73,7 +73,7 @@ class Acceptors:
         if rank(ballot) <= rank(record.promised):
             return dynamo_pb2.Promise(verdict=_refused(record))
         record.promised.CopyFrom(ballot)
-        self._changed[key] = None
+        self.changed[key] = None
         promise = dynamo_pb2.Promise(
             verdict=dynamo_pb2.Verdict(granted=True), siblings=self._encoded(key)
         )
@@ -90,7 +90,7 @@ class Acceptors:
             return _refused(record)
         record.promised.CopyFrom(proposal.ballot)
         record.accepted.CopyFrom(proposal)
-        self._changed[key] = None
+        self.changed[key] = None
         return dynamo_pb2.Verdict(granted=True)
 
     def commit(self, key: str, proposal: dynamo_pb2.Proposal) -> dynamo_pb2.Verdict:
@@ -103,7 +103,7 @@ class Acceptors:
             # What was accepted below it can never be chosen any more.
             if rank(record.accepted.ballot) <= rank(proposal.ballot):
                 record.ClearField("accepted")
-            self._changed[key] = None
+            self.changed[key] = None
         return dynamo_pb2.Verdict(granted=True)
 
     def record(self, key: str) -> dynamo_pb2.PaxosRecord | None:
@@ -125,7 +125,7 @@ class Acceptors:
             record.accepted.CopyFrom(other.accepted)
         if rank(record.accepted.ballot) <= rank(record.committed.ballot):
             record.ClearField("accepted")
-        self._changed[key] = None
+        self.changed[key] = None
 
     def _record(self, key: str) -> dynamo_pb2.PaxosRecord:
         record = self._records.get(key)

@@ -30,9 +30,9 @@ def counts(node: NodeId, group: tuple[NodeId, ...], targets: Targets) -> bool:
     return node in group or node in targets.stand_ins
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Need:
-    """How many answers make a quorum."""
+    """How many answers make a quorum. Not to be changed after it was made."""
 
     replicas: int  # R or W, stand-ins among them
     primaries: int  # how many of these must be primaries (Riak's PR and PW)

@@ -31,7 +31,7 @@ class Replica:
         self._forest = forest  # kept up with every write; None: nobody compares
         self._encoded: dict[str, bytes | None] = {}  # every key; None: see ``_decoded``
         self._decoded: dict[str, Siblings] = {}  # of some keys
-        self._changed: dict[str, None] = {}  # since the last call of ``writes``
+        self.changed: dict[str, None] = {}  # since the last call of ``writes``
         self._dropped: set[str] = set()  # of these: some may be held again
 
     def __len__(self) -> int:
@@ -82,28 +82,28 @@ class Replica:
         if merged is not held:
             self._encoded[key] = encoded if merged is incoming else None
             self._decoded[key] = merged
-            self._changed[key] = None
+            self.changed[key] = None
         return held, merged
 
     def is_written(self, key: str) -> bool:
         """Tell whether ``writes`` has returned all that is held of ``key``."""
-        return key not in self._changed
+        return key not in self.changed
 
     def drop(self, key: str) -> None:
         """Forget ``key``, its vector too: a copy of it that comes later is news again."""
         del self._encoded[key]
         self._decoded.pop(key, None)
-        self._changed[key] = None
+        self.changed[key] = None
         self._dropped.add(key)
 
     def writes(self) -> list[Write]:
         """Return what must become durable before anybody may hear of it, once."""
-        if not self._changed:
+        if not self.changed:
             return []
         if self._forest is not None:
-            for key in self._changed:
+            for key in self.changed:
                 self._forest.update(key, self.encoded(key))
-        names = [(key, key.encode()) for key in self._changed]
+        names = [(key, key.encode()) for key in self.changed]
         writes: list[Write] = []
         if self._dropped:
             erased = [name for key, name in names if key in self._dropped]
@@ -111,13 +111,13 @@ class Replica:
             self._dropped = set()
             names = [(key, name) for key, name in names if key in self._encoded]
         writes += [Put(self._space, name, self.encoded(key)) for key, name in names]
-        self._changed = {}
+        self.changed = {}
         if len(self._decoded) > DECODED_MAX:
             self._forget_decoded()
         return writes
 
     def _forget_decoded(self) -> None:
-        for key in self._changed:
+        for key in self.changed:
             self.encoded(key)
         self._decoded = {}
 

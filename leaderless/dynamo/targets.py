@@ -15,9 +15,12 @@ from replication.protocol import NodeId
 NOBODY: Final[Mapping[NodeId, NodeId]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Targets:
-    """Who is asked, primaries first, and which of them stands in for whom."""
+    """Who is asked, primaries first, and which of them stands in for whom.
+
+    Not to be changed after it was made: a frozen class takes twice as long to make.
+    """
 
     primaries: tuple[NodeId, ...]
     asked: tuple[NodeId, ...]

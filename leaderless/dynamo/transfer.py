@@ -51,7 +51,7 @@ class Transfers:
         self._sources: list[_Source] = []
         self._required = 0
         self._asked: _Source | None = None
-        self._due_ns: int | None = None
+        self.due_ns: int | None = None
         self._keys = self._bytes = 0
         self._held: tuple[int, dict[int, list[str]]] = (-1, {})  # epoch, keys by partition
 
@@ -65,16 +65,16 @@ class Transfers:
         ]
         self._required = required
         self._keys = self._bytes = 0
-        self._asked, self._due_ns = None, now.monotonic_ns
+        self._asked, self.due_ns = None, now.monotonic_ns
         self.wake(now)
 
     def stop(self) -> None:
         """Fetch nothing any more."""
-        self._sources, self._asked, self._due_ns = [], None, None
+        self._sources, self._asked, self.due_ns = [], None, None
 
     def wake(self, now: Instant) -> None:
         """Ask for the next piece, or again for one that has not come."""
-        if self._due_ns is None or now.monotonic_ns < self._due_ns:
+        if self.due_ns is None or now.monotonic_ns < self.due_ns:
             return
         source = self._next(now)
         if source is None:
@@ -84,12 +84,8 @@ class Transfers:
             return
         self._asked = source
         source.unanswered += 1
-        self._due_ns = now.monotonic_ns + REPEAT_NS
+        self.due_ns = now.monotonic_ns + REPEAT_NS
         self._ask(source.node, dynamo_pb2.Pull(partition=source.partition, after=source.after))
-
-    def wake_at(self) -> int | None:
-        """Return when ``wake`` has something to do."""
-        return self._due_ns
 
     def _next(self, now: Instant) -> _Source | None:
         """Return whom to ask now; None when everything that is needed is here.
@@ -140,7 +136,7 @@ class Transfers:
         source.unanswered = 0
         self._asked = None
         rate = self._node.settings.transfer_bytes_per_s
-        self._due_ns = now.monotonic_ns + size * SECOND_NS // rate
+        self.due_ns = now.monotonic_ns + size * SECOND_NS // rate
         self.wake(now)
 
     def answer(self, epoch: int, pull: dynamo_pb2.Pull) -> dynamo_pb2.Chunk:

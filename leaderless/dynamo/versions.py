@@ -55,8 +55,11 @@ class Siblings:
         """Tell whether both say the same. A dot names one version, so the dots are compared."""
         return (
             self.versions.keys() == other.versions.keys()
-            and self.vector == other.vector
-            and self.seen == other.seen
+            and (self.vector is other.vector or self.vector == other.vector)
+            # With siblings both are one object.
+            and (
+                (self.seen is self.vector and other.seen is other.vector) or self.seen == other.seen
+            )
         )
 
     def holding(self, write_id: storage_pb2.WriteId) -> Version | None:
@@ -294,7 +297,7 @@ def encode(siblings: Siblings) -> bytes:
     for dot in sorted(siblings.versions):
         message.versions.append(siblings.versions[dot])
     fill_vector(message.vector, siblings.vector)
-    if siblings.seen != siblings.vector:
+    if siblings.seen is not siblings.vector and siblings.seen != siblings.vector:
         # An empty message inside would look as if it were not set: say that it is.
         message.seen.SetInParent()
         fill_vector(message.seen, siblings.seen)

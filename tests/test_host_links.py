@@ -169,14 +169,16 @@ def test_a_larger_message_with_nothing_behind_it_goes_alone_too(
 
 def test_every_message_of_a_burst_waits_for_its_turn_on_a_narrow_link() -> None:
     async def story(peer: Peer, link: Link) -> None:
-        link.set_faults(Fault(bytes_per_s=1_000_000), None)
-        for number in range(8):
-            link.send(bytes([number]) * 20_000)
-        assert (link.outbound.throttled, link.outbound.in_flight) == (8, 8)
-        for _ in range(8):
+        link.set_faults(Fault(bytes_per_s=10_000_000), None)
+        link.send(b"0".rjust(200_000))
+        for number in range(1, 501):  # close to each other behind it
+            link.send(b"%d" % number)
+        assert (link.outbound.throttled, link.outbound.in_flight) == (501, 501)
+        for _ in range(501):
             peer.acknowledge.release()
-        await eventually(lambda: link.messages_sent == 8, "everything arrives")
-        assert [each[0] for frame in peer.frames for each in frame.messages] == list(range(8))
+        await eventually(lambda: link.messages_sent == 501, "everything arrives")
+        arrived = [int(each) for frame in peer.frames for each in frame.messages]
+        assert arrived == list(range(501)), "nothing overtakes"
 
     with_peer(story)
 

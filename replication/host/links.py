@@ -327,12 +327,15 @@ def _settle(owed: asyncio.Future[None]) -> None:
 
 def _pass(gate: Gate, accept: Callable[[_T], None], message: _T, size: int) -> None:
     """Apply the gate's fault: hand on each copy that it lets through, now or at its due time."""
-    for delay_ns in gate.delays_ns(size, time.monotonic_ns()):
+    now_ns = time.monotonic_ns()  # the clock of the loop
+    for delay_ns in gate.delays_ns(size, now_ns):
         if delay_ns == 0:
             accept(message)
         else:
             gate.in_flight += 1
-            asyncio.get_running_loop().call_later(delay_ns / 1e9, _arrive, gate, accept, message)
+            # Due by the same look at the clock: what waits for its turn is not to overtake.
+            due_s = (now_ns + delay_ns) / 1e9
+            asyncio.get_running_loop().call_at(due_s, _arrive, gate, accept, message)
 
 
 def _arrive(gate: Gate, accept: Callable[[_T], None], message: _T) -> None:

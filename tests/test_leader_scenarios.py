@@ -15,6 +15,7 @@ STORIES = (
     "reads-from-followers",
     "majority-lost",
     "election-timeouts",
+    "lagging-follower",
 )
 
 

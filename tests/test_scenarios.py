@@ -53,6 +53,7 @@ def test_every_promised_scenario_is_there() -> None:
         "reads-from-followers",
         "majority-lost",
         "election-timeouts",
+        "lagging-follower",
         "leader-partition",
         "leader-pause",
         "rolling-restart",

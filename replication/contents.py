@@ -18,23 +18,34 @@ Contents = Mapping[NodeId, Sequence[control_pb2.KeyContents] | None]  # None: di
 def sample(contents: Contents, time_ns: int, *, absent_differ: bool = True) -> ContentsSample:
     """Compare the owners of every key. A key whose owners cannot all be asked counts as differing.
 
-    Unless ``absent_differ`` is False, for a look while faults last: then only those that answer are
-    compared. Versions are the same when their write ids are: an id names one write for ever.
+    So does one of which somebody keeps a version in the place of an owner, when no owner has it:
+    it is still to come. Unless ``absent_differ`` is False, for a look while faults last: then only
+    those owners that answer are compared. Versions are the same when their write ids are: an id
+    names one write for ever.
     """
     owners: dict[str, set[NodeId]] = {}
     held: dict[str, dict[NodeId, frozenset[tuple[str, int]]]] = {}
+    to_come: dict[str, set[tuple[str, int]]] = {}
     for node, keys in contents.items():
         for key in keys or ():
             owners.setdefault(key.key, set()).update(key.owners)
-            held.setdefault(key.key, {})[node] = frozenset(
+            here = held.setdefault(key.key, {})
+            ids = frozenset(
                 (version.write_id.client_id, version.write_id.sequence) for version in key.versions
             )
+            if key.stand_in:
+                to_come.setdefault(key.key, set()).update(ids)
+            else:
+                here[node] = ids
     differing = []
     for name in sorted(owners):
         answering = [owner for owner in owners[name] if contents.get(owner) is not None]
         versions = {held[name].get(owner, frozenset()) for owner in answering}
-        silent = absent_differ and len(answering) < len(owners[name])
-        if silent or len(versions) > 1:
+        missing = absent_differ and (
+            len(answering) < len(owners[name])
+            or not to_come.get(name, frozenset()) <= frozenset().union(*versions)
+        )
+        if missing or len(versions) > 1:
             differing.append(name)
     unreachable = [node for node, keys in contents.items() if keys is None]
     return ContentsSample(time_ns, len(owners), differing, unreachable)
@@ -52,7 +63,10 @@ def replica_contents(contents: Contents) -> list[ReplicaContents]:
     """Return what every replica holds, as the history keeps it."""
     return [
         ReplicaContents(
-            node, key.key, node in key.owners, [_without_value(v) for v in key.versions]
+            node,
+            key.key,
+            node in key.owners and not key.stand_in,
+            [_without_value(v) for v in key.versions],
         )
         for node, keys in contents.items()
         for key in keys or ()

@@ -121,6 +121,34 @@ def test_hints_are_delivered_when_the_target_is_heard_again() -> None:
     assert cluster.disks["n4"].spaces["stand-in"] == {}
 
 
+def test_a_stand_in_that_became_a_primary_hands_over_what_it_took_as_one() -> None:
+    cluster = Cluster(SLOPPY)
+    cluster.write("n1", put(KEY, "t1"))
+    node = cluster.cores["n1"]._node
+    theirs, encoded = node.replica.siblings(KEY), node.replica.encoded(KEY)
+    others = ("n1", "n2", "n3", "n5")
+    for name in others:
+        cluster.stop(name)
+    cluster.run(700 * MS)
+    assert counted(cluster.write("n4", put(KEY, "m1", w=1))) == {"n4": True}
+    cluster.cores["n4"]._node.merge(KEY, theirs, encoded)  # as when a ring has moved it here
+    assert names(cluster.read("n4", KEY, r=1)) == ["m1", "t1"]
+    for name in others:
+        cluster.start(name)
+    cluster.run(SECOND)
+    handed = {event.hint_stored.target for event in cluster.told("hint_stored")}
+    assert handed
+    assert all(cluster.held(name, KEY) == ["m1", "t1"] for name in handed)
+
+
+def test_what_a_stand_in_keeps_is_listed_as_such() -> None:
+    cluster = without(SLOPPY, "n1")
+    cluster.write("n2", put(KEY, "a1"))
+    (kept,) = cluster.cores["n4"].contents()
+    assert (kept.key, kept.stand_in, list(kept.owners)) == (KEY, True, list(PRIMARIES))
+    assert not any(each.stand_in for each in cluster.cores["n2"].contents())
+
+
 def test_strict_coordinator_keeps_the_hint_and_the_barrier_waits_for_it() -> None:
     cluster = without(STRICT, "n3")
     cluster.write("n1", put(KEY, "a1"))

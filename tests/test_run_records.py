@@ -172,6 +172,20 @@ def test_replicas_are_equal_when_all_owners_hold_the_same_writes() -> None:
     assert (silent.differing, silent.unreachable) == (["a"], ["n2"])
 
 
+def test_what_a_stand_in_is_still_to_bring_is_waited_for() -> None:
+    """Seed 21000927 of storm: what one stand-in alone had acknowledged was not there yet."""
+    kept = held("a", "n1 n2", 2)
+    kept.stand_in = True
+    owners = {"n1": [held("a", "n1 n2", 1)], "n2": [held("a", "n1 n2", 1)]}
+    assert sample({**owners, "n3": [kept]}, 5).differing == ["a"]
+    assert sample({**owners, "n3": [kept]}, 5, absent_differ=False).differing == []
+    brought = {"n1": [held("a", "n1 n2", 1, 2)], "n2": [held("a", "n1 n2", 2, 1)]}
+    assert sample({**brought, "n3": [kept]}, 5).differing == []
+    own_and_kept = {**owners, "n2": [held("a", "n1 n2", 1), kept]}
+    assert sample(own_and_kept, 5).differing == ["a"], "n2 owns it since it stood in"
+    assert [each.owner for each in replica_contents({"n2": own_and_kept["n2"]})] == [True, False]
+
+
 def test_contents_name_owners_and_carry_no_values() -> None:
     contents = replica_contents({"n1": [held("a", "n2", 4)], "n2": None})
     (only,) = contents

@@ -262,8 +262,13 @@ class DynamoCore:
         )
 
     def contents(self) -> Iterable[control_pb2.KeyContents]:
-        """Yield every key this replica holds, versions without their values, in order of key."""
-        return self._node.replica.contents(self._node.ring)
+        """Yield every key this node holds, versions without their values, in order of key.
+
+        Then, again in order of key, what it keeps in the place of others.
+        """
+        node = self._node
+        yield from node.replica.contents(node.ring, stand_in=False)
+        yield from node.stand_ins.contents(node.ring, stand_in=True)
 
     def _identity(self, now: Instant, saved: Saved) -> tuple[str, int, list[Put]]:
         """Return the actor of this node's dots, the number of this life, and what to persist.

@@ -15,7 +15,7 @@ from leaderless.dynamo.ring import Ring
 from leaderless.dynamo.settings import DynamoSettings, Purge
 from leaderless.dynamo.targets import Targets
 from leaderless.dynamo.vector import VersionVector
-from leaderless.dynamo.versions import Dot, Siblings, Version, Versioning, without_value
+from leaderless.dynamo.versions import Dot, Siblings, Version, Versioning, encode, without_value
 from replication.errors import OperationError
 from replication.protocol import NodeId, StorageResponse
 from replication.v1 import event_pb2, storage_pb2
@@ -102,8 +102,17 @@ class Node:
     purged: dict[str, VersionVector] = field(default_factory=dict)  # lately: to know zombies by
 
     def encoded(self, key: str) -> bytes:
-        """Return what is known of ``key`` here, as a primary or in the place of one."""
-        return self.replica.encoded(key) or self.stand_ins.encoded(key)
+        """Return what is known of ``key`` here, as a primary and in the place of one.
+
+        Both, once a ring has made a primary of a node that stood in: what it took then was
+        acknowledged, and goes only when it is handed over.
+        """
+        if key not in self.stand_ins:
+            return self.replica.encoded(key)
+        if key not in self.replica:
+            return self.stand_ins.encoded(key)
+        own, kept = self.replica.siblings(key), self.stand_ins.siblings(key)
+        return encode(self.versioning.merge(own, kept))
 
     def next_dot(self, key: str, context: VersionVector) -> Dot:
         """Return a dot that names no other write of ``key``.

@@ -121,7 +121,7 @@ class Replica:
             self.encoded(key)
         self._decoded = {}
 
-    def contents(self, ring: Ring) -> Iterator[control_pb2.KeyContents]:
+    def contents(self, ring: Ring, *, stand_in: bool) -> Iterator[control_pb2.KeyContents]:
         """Yield every key with its replicas and its versions without values, in order of key."""
         for key in sorted(self._encoded):
             # Not through ``siblings``: a listing of everything must not keep everything decoded.
@@ -130,4 +130,5 @@ class Replica:
                 key=key,
                 owners=ring.preference(key),
                 versions=[without_value(each) for each in held.distinct()],
+                stand_in=stand_in,
             )

@@ -26,7 +26,7 @@ from replication.v1 import event_pb2 as replication_dot_v1_dot_event__pb2
 from replication.v1 import storage_pb2 as replication_dot_v1_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1creplication/v1/control.proto\x12\x0ereplication.v1\x1a\x1areplication/v1/event.proto\x1a\x1creplication/v1/storage.proto\"\x0f\n\rStatusRequest\"f\n\x0eStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.replication.v1.NodeStatus\x12(\n\x04host\x18\x02 \x01(\x0b\x32\x1a.replication.v1.HostStatus\"\xe5\x02\n\nNodeStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\"\n\x04role\x18\x03 \x01(\x0e\x32\x14.replication.v1.Role\x12\x0f\n\x07serving\x18\x04 \x01(\x08\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06leader\x18\x06 \x01(\t\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x08 \x01(\x04\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12)\n\x05peers\x18\n \x03(\x0b\x32\x1a.replication.v1.PeerStatus\x12\x0c\n\x04keys\x18\x0b \x01(\x04\x12:\n\x08\x63ounters\x18\x0c \x03(\x0b\x32(.replication.v1.NodeStatus.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"w\n\nPeerStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12\x12\n\nnext_index\x18\x04 \x01(\x04\x12\x13\n\x0blag_entries\x18\n \x01(\x04\x12\x0e\n\x06lag_ns\x18\x0b \x01(\x03\"\xbc\x01\n\nHostStatus\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x14\n\x0cinbox_length\x18\x02 \x01(\x04\x12\x15\n\rinbox_refused\x18\x03 \x01(\x04\x12\r\n\x05syncs\x18\x04 \x01(\x04\x12\x10\n\x08persists\x18\x05 \x01(\x04\x12\x13\n\x0bstore_bytes\x18\x06 \x01(\x04\x12)\n\x05links\x18\x07 \x03(\x0b\x32\x1a.replication.v1.LinkStatus\x12\x13\n\x0b\x63pu_seconds\x18\x08 \x01(\x01\"\x8a\x02\n\nLinkStatus\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x15\n\rmessages_sent\x18\x02 \x01(\x04\x12\x12\n\nbytes_sent\x18\x03 \x01(\x04\x12\x13\n\x0b\x66rames_sent\x18\x04 \x01(\x04\x12\x19\n\x11messages_received\x18\x05 \x01(\x04\x12\x18\n\x10outbound_dropped\x18\x06 \x01(\x04\x12\x17\n\x0finbound_dropped\x18\x07 \x01(\x04\x12\x0f\n\x07\x64\x65layed\x18\x08 \x01(\x04\x12\x15\n\rqueue_dropped\x18\t \x01(\x04\x12\x12\n\nduplicated\x18\n \x01(\x04\x12\x11\n\treordered\x18\x0b \x01(\x04\x12\x11\n\tthrottled\x18\x0c \x01(\x04\"\x14\n\x12WatchEventsRequest\";\n\x13WatchEventsResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.replication.v1.Event\"A\n\x14SetLinkFaultsRequest\x12)\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x19.replication.v1.LinkFault\"\x17\n\x15SetLinkFaultsResponse\"\x15\n\x13ListContentsRequest\"A\n\x14ListContentsResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.replication.v1.KeyContents\"U\n\x0bKeyContents\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06owners\x18\x02 \x03(\t\x12)\n\x08versions\x18\x03 \x03(\x0b\x32\x17.replication.v1.Version\"\xb0\x02\n\x0e\x43ommandRequest\x12\x41\n\x13transfer_leadership\x18\x01 \x01(\x0b\x32\".replication.v1.TransferLeadershipH\x00\x12/\n\nadd_member\x18\x02 \x01(\x0b\x32\x19.replication.v1.AddMemberH\x00\x12\x35\n\rremove_member\x18\x03 \x01(\x0b\x32\x1c.replication.v1.RemoveMemberH\x00\x12\x37\n\x0ereplace_member\x18\x04 \x01(\x0b\x32\x1d.replication.v1.ReplaceMemberH\x00\x12/\n\x07\x62\x61rrier\x18\x05 \x01(\x0b\x32\x1c.replication.v1.AwaitBarrierH\x00\x42\t\n\x07\x63ommand\" \n\x12TransferLeadership\x12\n\n\x02to\x18\x01 \x01(\t\"*\n\tAddMember\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07learner\x18\x02 \x01(\x08\"\x1c\n\x0cRemoveMember\x12\x0c\n\x04node\x18\x01 \x01(\t\")\n\rReplaceMember\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"D\n\x0c\x41waitBarrier\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.replication.v1.Barrier\x12\r\n\x05index\x18\x02 \x01(\x04\"H\n\x0f\x43ommandResponse\x12&\n\x06served\x18\x01 \x01(\x0b\x32\x16.replication.v1.Served\x12\r\n\x05words\x18\x02 \x01(\t\"O\n\x14SetClockFaultRequest\x12\x11\n\toffset_ns\x18\x01 \x01(\x03\x12\x11\n\tdrift_ppm\x18\x02 \x01(\x03\x12\x11\n\tstrobe_ns\x18\x03 \x01(\x03\"L\n\x15SetClockFaultResponse\x12\x1c\n\x14wall_error_before_ns\x18\x01 \x01(\x03\x12\x15\n\rwall_error_ns\x18\x02 \x01(\x03\"E\n\x13SetDiskFaultRequest\x12\x0f\n\x07slow_ns\x18\x01 \x01(\x03\x12\x0f\n\x07stalled\x18\x02 \x01(\x08\x12\x0c\n\x04\x66ull\x18\x03 \x01(\x08\"C\n\x14SetDiskFaultResponse\x12\x14\n\x0csyncs_slowed\x18\x01 \x01(\x04\x12\x15\n\rsyncs_stalled\x18\x02 \x01(\x04\" \n\x10LosePowerRequest\x12\x0c\n\x04torn\x18\x01 \x01(\x08\";\n\x11LosePowerResponse\x12\x12\n\nlost_bytes\x18\x01 \x01(\x04\x12\x12\n\nkept_bytes\x18\x02 \x01(\x04*l\n\x07\x42\x61rrier\x12\x17\n\x13\x42\x41RRIER_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42\x41RRIER_CAUGHT_UP\x10\x01\x12\x1b\n\x17\x42\x41RRIER_HINTS_DELIVERED\x10\x02\x12\x14\n\x10\x42\x41RRIER_REPAIRED\x10\x03\x32\xc5\x05\n\x0e\x43ontrolService\x12G\n\x06Status\x12\x1d.replication.v1.StatusRequest\x1a\x1e.replication.v1.StatusResponse\x12X\n\x0bWatchEvents\x12\".replication.v1.WatchEventsRequest\x1a#.replication.v1.WatchEventsResponse0\x01\x12\\\n\rSetLinkFaults\x12$.replication.v1.SetLinkFaultsRequest\x1a%.replication.v1.SetLinkFaultsResponse\x12[\n\x0cListContents\x12#.replication.v1.ListContentsRequest\x1a$.replication.v1.ListContentsResponse0\x01\x12J\n\x07\x43ommand\x12\x1e.replication.v1.CommandRequest\x1a\x1f.replication.v1.CommandResponse\x12\\\n\rSetClockFault\x12$.replication.v1.SetClockFaultRequest\x1a%.replication.v1.SetClockFaultResponse\x12Y\n\x0cSetDiskFault\x12#.replication.v1.SetDiskFaultRequest\x1a$.replication.v1.SetDiskFaultResponse\x12P\n\tLosePower\x12 .replication.v1.LosePowerRequest\x1a!.replication.v1.LosePowerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1creplication/v1/control.proto\x12\x0ereplication.v1\x1a\x1areplication/v1/event.proto\x1a\x1creplication/v1/storage.proto\"\x0f\n\rStatusRequest\"f\n\x0eStatusResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.replication.v1.NodeStatus\x12(\n\x04host\x18\x02 \x01(\x0b\x32\x1a.replication.v1.HostStatus\"\xe5\x02\n\nNodeStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\"\n\x04role\x18\x03 \x01(\x0e\x32\x14.replication.v1.Role\x12\x0f\n\x07serving\x18\x04 \x01(\x08\x12\x0c\n\x04term\x18\x05 \x01(\x04\x12\x0e\n\x06leader\x18\x06 \x01(\t\x12\x12\n\nlast_index\x18\x07 \x01(\x04\x12\x14\n\x0c\x63ommit_index\x18\x08 \x01(\x04\x12\x15\n\rapplied_index\x18\t \x01(\x04\x12)\n\x05peers\x18\n \x03(\x0b\x32\x1a.replication.v1.PeerStatus\x12\x0c\n\x04keys\x18\x0b \x01(\x04\x12:\n\x08\x63ounters\x18\x0c \x03(\x0b\x32(.replication.v1.NodeStatus.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"w\n\nPeerStatus\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12\x13\n\x0bmatch_index\x18\x03 \x01(\x04\x12\x12\n\nnext_index\x18\x04 \x01(\x04\x12\x13\n\x0blag_entries\x18\n \x01(\x04\x12\x0e\n\x06lag_ns\x18\x0b \x01(\x03\"\xbc\x01\n\nHostStatus\x12\x0b\n\x03pid\x18\x01 \x01(\r\x12\x14\n\x0cinbox_length\x18\x02 \x01(\x04\x12\x15\n\rinbox_refused\x18\x03 \x01(\x04\x12\r\n\x05syncs\x18\x04 \x01(\x04\x12\x10\n\x08persists\x18\x05 \x01(\x04\x12\x13\n\x0bstore_bytes\x18\x06 \x01(\x04\x12)\n\x05links\x18\x07 \x03(\x0b\x32\x1a.replication.v1.LinkStatus\x12\x13\n\x0b\x63pu_seconds\x18\x08 \x01(\x01\"\x8a\x02\n\nLinkStatus\x12\x0c\n\x04peer\x18\x01 \x01(\t\x12\x15\n\rmessages_sent\x18\x02 \x01(\x04\x12\x12\n\nbytes_sent\x18\x03 \x01(\x04\x12\x13\n\x0b\x66rames_sent\x18\x04 \x01(\x04\x12\x19\n\x11messages_received\x18\x05 \x01(\x04\x12\x18\n\x10outbound_dropped\x18\x06 \x01(\x04\x12\x17\n\x0finbound_dropped\x18\x07 \x01(\x04\x12\x0f\n\x07\x64\x65layed\x18\x08 \x01(\x04\x12\x15\n\rqueue_dropped\x18\t \x01(\x04\x12\x12\n\nduplicated\x18\n \x01(\x04\x12\x11\n\treordered\x18\x0b \x01(\x04\x12\x11\n\tthrottled\x18\x0c \x01(\x04\"\x14\n\x12WatchEventsRequest\";\n\x13WatchEventsResponse\x12$\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x15.replication.v1.Event\"A\n\x14SetLinkFaultsRequest\x12)\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x19.replication.v1.LinkFault\"\x17\n\x15SetLinkFaultsResponse\"\x15\n\x13ListContentsRequest\"A\n\x14ListContentsResponse\x12)\n\x04keys\x18\x01 \x03(\x0b\x32\x1b.replication.v1.KeyContents\"g\n\x0bKeyContents\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0e\n\x06owners\x18\x02 \x03(\t\x12)\n\x08versions\x18\x03 \x03(\x0b\x32\x17.replication.v1.Version\x12\x10\n\x08stand_in\x18\x04 \x01(\x08\"\xb0\x02\n\x0e\x43ommandRequest\x12\x41\n\x13transfer_leadership\x18\x01 \x01(\x0b\x32\".replication.v1.TransferLeadershipH\x00\x12/\n\nadd_member\x18\x02 \x01(\x0b\x32\x19.replication.v1.AddMemberH\x00\x12\x35\n\rremove_member\x18\x03 \x01(\x0b\x32\x1c.replication.v1.RemoveMemberH\x00\x12\x37\n\x0ereplace_member\x18\x04 \x01(\x0b\x32\x1d.replication.v1.ReplaceMemberH\x00\x12/\n\x07\x62\x61rrier\x18\x05 \x01(\x0b\x32\x1c.replication.v1.AwaitBarrierH\x00\x42\t\n\x07\x63ommand\" \n\x12TransferLeadership\x12\n\n\x02to\x18\x01 \x01(\t\"*\n\tAddMember\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x0f\n\x07learner\x18\x02 \x01(\x08\"\x1c\n\x0cRemoveMember\x12\x0c\n\x04node\x18\x01 \x01(\t\")\n\rReplaceMember\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\n\n\x02\x62y\x18\x02 \x01(\t\"D\n\x0c\x41waitBarrier\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.replication.v1.Barrier\x12\r\n\x05index\x18\x02 \x01(\x04\"H\n\x0f\x43ommandResponse\x12&\n\x06served\x18\x01 \x01(\x0b\x32\x16.replication.v1.Served\x12\r\n\x05words\x18\x02 \x01(\t\"O\n\x14SetClockFaultRequest\x12\x11\n\toffset_ns\x18\x01 \x01(\x03\x12\x11\n\tdrift_ppm\x18\x02 \x01(\x03\x12\x11\n\tstrobe_ns\x18\x03 \x01(\x03\"L\n\x15SetClockFaultResponse\x12\x1c\n\x14wall_error_before_ns\x18\x01 \x01(\x03\x12\x15\n\rwall_error_ns\x18\x02 \x01(\x03\"E\n\x13SetDiskFaultRequest\x12\x0f\n\x07slow_ns\x18\x01 \x01(\x03\x12\x0f\n\x07stalled\x18\x02 \x01(\x08\x12\x0c\n\x04\x66ull\x18\x03 \x01(\x08\"C\n\x14SetDiskFaultResponse\x12\x14\n\x0csyncs_slowed\x18\x01 \x01(\x04\x12\x15\n\rsyncs_stalled\x18\x02 \x01(\x04\" \n\x10LosePowerRequest\x12\x0c\n\x04torn\x18\x01 \x01(\x08\";\n\x11LosePowerResponse\x12\x12\n\nlost_bytes\x18\x01 \x01(\x04\x12\x12\n\nkept_bytes\x18\x02 \x01(\x04*l\n\x07\x42\x61rrier\x12\x17\n\x13\x42\x41RRIER_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42\x41RRIER_CAUGHT_UP\x10\x01\x12\x1b\n\x17\x42\x41RRIER_HINTS_DELIVERED\x10\x02\x12\x14\n\x10\x42\x41RRIER_REPAIRED\x10\x03\x32\xc5\x05\n\x0e\x43ontrolService\x12G\n\x06Status\x12\x1d.replication.v1.StatusRequest\x1a\x1e.replication.v1.StatusResponse\x12X\n\x0bWatchEvents\x12\".replication.v1.WatchEventsRequest\x1a#.replication.v1.WatchEventsResponse0\x01\x12\\\n\rSetLinkFaults\x12$.replication.v1.SetLinkFaultsRequest\x1a%.replication.v1.SetLinkFaultsResponse\x12[\n\x0cListContents\x12#.replication.v1.ListContentsRequest\x1a$.replication.v1.ListContentsResponse0\x01\x12J\n\x07\x43ommand\x12\x1e.replication.v1.CommandRequest\x1a\x1f.replication.v1.CommandResponse\x12\\\n\rSetClockFault\x12$.replication.v1.SetClockFaultRequest\x1a%.replication.v1.SetClockFaultResponse\x12Y\n\x0cSetDiskFault\x12#.replication.v1.SetDiskFaultRequest\x1a$.replication.v1.SetDiskFaultResponse\x12P\n\tLosePower\x12 .replication.v1.LosePowerRequest\x1a!.replication.v1.LosePowerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NODESTATUS_COUNTERSENTRY']._loaded_options = None
   _globals['_NODESTATUS_COUNTERSENTRY']._serialized_options = b'8\001'
-  _globals['_BARRIER']._serialized_start=2516
-  _globals['_BARRIER']._serialized_end=2624
+  _globals['_BARRIER']._serialized_start=2534
+  _globals['_BARRIER']._serialized_end=2642
   _globals['_STATUSREQUEST']._serialized_start=106
   _globals['_STATUSREQUEST']._serialized_end=121
   _globals['_STATUSRESPONSE']._serialized_start=123
@@ -64,33 +64,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONTENTSRESPONSE']._serialized_start=1366
   _globals['_LISTCONTENTSRESPONSE']._serialized_end=1431
   _globals['_KEYCONTENTS']._serialized_start=1433
-  _globals['_KEYCONTENTS']._serialized_end=1518
-  _globals['_COMMANDREQUEST']._serialized_start=1521
-  _globals['_COMMANDREQUEST']._serialized_end=1825
-  _globals['_TRANSFERLEADERSHIP']._serialized_start=1827
-  _globals['_TRANSFERLEADERSHIP']._serialized_end=1859
-  _globals['_ADDMEMBER']._serialized_start=1861
-  _globals['_ADDMEMBER']._serialized_end=1903
-  _globals['_REMOVEMEMBER']._serialized_start=1905
-  _globals['_REMOVEMEMBER']._serialized_end=1933
-  _globals['_REPLACEMEMBER']._serialized_start=1935
-  _globals['_REPLACEMEMBER']._serialized_end=1976
-  _globals['_AWAITBARRIER']._serialized_start=1978
-  _globals['_AWAITBARRIER']._serialized_end=2046
-  _globals['_COMMANDRESPONSE']._serialized_start=2048
-  _globals['_COMMANDRESPONSE']._serialized_end=2120
-  _globals['_SETCLOCKFAULTREQUEST']._serialized_start=2122
-  _globals['_SETCLOCKFAULTREQUEST']._serialized_end=2201
-  _globals['_SETCLOCKFAULTRESPONSE']._serialized_start=2203
-  _globals['_SETCLOCKFAULTRESPONSE']._serialized_end=2279
-  _globals['_SETDISKFAULTREQUEST']._serialized_start=2281
-  _globals['_SETDISKFAULTREQUEST']._serialized_end=2350
-  _globals['_SETDISKFAULTRESPONSE']._serialized_start=2352
-  _globals['_SETDISKFAULTRESPONSE']._serialized_end=2419
-  _globals['_LOSEPOWERREQUEST']._serialized_start=2421
-  _globals['_LOSEPOWERREQUEST']._serialized_end=2453
-  _globals['_LOSEPOWERRESPONSE']._serialized_start=2455
-  _globals['_LOSEPOWERRESPONSE']._serialized_end=2514
-  _globals['_CONTROLSERVICE']._serialized_start=2627
-  _globals['_CONTROLSERVICE']._serialized_end=3336
+  _globals['_KEYCONTENTS']._serialized_end=1536
+  _globals['_COMMANDREQUEST']._serialized_start=1539
+  _globals['_COMMANDREQUEST']._serialized_end=1843
+  _globals['_TRANSFERLEADERSHIP']._serialized_start=1845
+  _globals['_TRANSFERLEADERSHIP']._serialized_end=1877
+  _globals['_ADDMEMBER']._serialized_start=1879
+  _globals['_ADDMEMBER']._serialized_end=1921
+  _globals['_REMOVEMEMBER']._serialized_start=1923
+  _globals['_REMOVEMEMBER']._serialized_end=1951
+  _globals['_REPLACEMEMBER']._serialized_start=1953
+  _globals['_REPLACEMEMBER']._serialized_end=1994
+  _globals['_AWAITBARRIER']._serialized_start=1996
+  _globals['_AWAITBARRIER']._serialized_end=2064
+  _globals['_COMMANDRESPONSE']._serialized_start=2066
+  _globals['_COMMANDRESPONSE']._serialized_end=2138
+  _globals['_SETCLOCKFAULTREQUEST']._serialized_start=2140
+  _globals['_SETCLOCKFAULTREQUEST']._serialized_end=2219
+  _globals['_SETCLOCKFAULTRESPONSE']._serialized_start=2221
+  _globals['_SETCLOCKFAULTRESPONSE']._serialized_end=2297
+  _globals['_SETDISKFAULTREQUEST']._serialized_start=2299
+  _globals['_SETDISKFAULTREQUEST']._serialized_end=2368
+  _globals['_SETDISKFAULTRESPONSE']._serialized_start=2370
+  _globals['_SETDISKFAULTRESPONSE']._serialized_end=2437
+  _globals['_LOSEPOWERREQUEST']._serialized_start=2439
+  _globals['_LOSEPOWERREQUEST']._serialized_end=2471
+  _globals['_LOSEPOWERRESPONSE']._serialized_start=2473
+  _globals['_LOSEPOWERRESPONSE']._serialized_end=2532
+  _globals['_CONTROLSERVICE']._serialized_start=2645
+  _globals['_CONTROLSERVICE']._serialized_end=3354
 # @@protoc_insertion_point(module_scope)

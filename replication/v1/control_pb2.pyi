@@ -415,7 +415,10 @@ class KeyContents(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     OWNERS_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    STAND_IN_FIELD_NUMBER: _builtins.int
     key: _builtins.str
+    stand_in: _builtins.bool
+    """kept in the place of an owner that is still to be brought them"""
     @_builtins.property
     def owners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """the nodes that are to hold it, this one or not"""
@@ -430,10 +433,11 @@ class KeyContents(_message.Message):
         key: _builtins.str = ...,
         owners: _abc.Iterable[_builtins.str] | None = ...,
         versions: _abc.Iterable[_storage_pb2.Version] | None = ...,
+        stand_in: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "owners", b"owners", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "owners", b"owners", "stand_in", b"stand_in", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

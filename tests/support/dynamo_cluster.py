@@ -223,7 +223,7 @@ class Cluster:
     def held(self, node: NodeId, key: str) -> list[str]:
         """Return the names of the writes whose versions a replica holds."""
         for contents in self.cores[node].contents():
-            if contents.key == key:
+            if contents.key == key and not contents.stand_in:
                 return sorted(name_of(version) for version in contents.versions)
         return []
 

@@ -78,10 +78,12 @@ def with_peer(story: Callable[[Peer, Link], Awaitable[None]]) -> None:
         link = Link("n1", "n2", f"127.0.0.1:{port}", SECRET, Random(1), parse)
         bugs: list[BaseException] = []
         link.start(lambda _, message: peer.heard.append(message), bugs.append)
-        async with asyncio.timeout(20):
-            await story(peer, link)
-        await link.stop()
-        await server.stop(None)
+        try:
+            async with asyncio.timeout(20):
+                await story(peer, link)
+        finally:
+            await link.stop()
+            await server.stop(None)
         assert not bugs
 
     asyncio.run(run())
@@ -257,6 +259,11 @@ class Acknowledgements:
     def owe(self, frame: int) -> asyncio.Task[None]:
         return asyncio.create_task(self.link.acknowledge(frame, self.write))
 
+    async def say(self, *messages: bytes) -> None:
+        """Send, once every task made before has begun: tasks begin in the order they were made."""
+        for message in messages:
+            self.link.send(message)
+
 
 def test_an_acknowledgement_takes_replies_along_and_waits_for_them_only_a_moment(
     monkeypatch: pytest.MonkeyPatch,
@@ -264,11 +271,7 @@ def test_an_acknowledgement_takes_replies_along_and_waits_for_them_only_a_moment
     async def story(peer: Peer, link: Link) -> None:
         made = Acknowledgements(link)
         monkeypatch.setattr(links_module, "ANSWER_SECONDS", 60)
-        owed = made.owe(1)
-        await asyncio.sleep(0)
-        link.send(b"one")
-        link.send(b"two")
-        await owed
+        await asyncio.gather(made.owe(1), made.say(b"one", b"two"))
         assert made.written == [(1, [b"one", b"two"])]
         assert (link.frames_sent, link.messages_sent, link.bytes_sent) == (1, 2, 6)
         monkeypatch.setattr(links_module, "ANSWER_SECONDS", 0.001)
@@ -289,20 +292,19 @@ def test_replies_that_could_not_ride_go_by_the_own_stream(
         made = Acknowledgements(link)
         monkeypatch.setattr(links_module, "ANSWER_SECONDS", 60)
         monkeypatch.setattr(links_module, "FRAME_BYTES", 10)
-        owed = made.owe(1)
-        await asyncio.sleep(0)
-        for letter in (b"a", b"b", b"c"):
-            link.send(letter * 6)
-        await owed
+        await asyncio.gather(made.owe(1), made.say(*(letter * 6 for letter in (b"a", b"b", b"c"))))
         assert made.written == [(1, [b"a" * 6])], "no larger than a frame"
         for _ in range(3):
             peer.acknowledge.release()
         await eventually(lambda: len(peer.frames) == 2, "the others")
         assert [list(each.messages) for each in peer.frames] == [[b"b" * 6], [b"c" * 6]]
         owed = made.owe(2)
-        await asyncio.sleep(0)
-        link.send(b"reply")
-        owed.cancel()  # the peer is gone from that stream
+
+        async def reply_to_nobody() -> None:
+            link.send(b"reply")
+            owed.cancel()  # the peer is gone from that stream
+
+        await asyncio.create_task(reply_to_nobody())
         await eventually(lambda: len(peer.frames) == 3, "the reply")
         assert list(peer.frames[2].messages) == [b"reply"]
 

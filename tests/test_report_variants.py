@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from replication.analysis.expect import measured_words
 from replication.protocol import Family
 from replication.report import variants
 from tests.support.findings_sample import leader_crash as sample
@@ -36,3 +37,9 @@ def test_a_figure_that_no_side_has_gets_no_row() -> None:
     text = variants.markdown_table(runs)
     assert "old leader" not in text
     assert "| stale reads |" in text
+
+
+def test_a_measure_has_its_unit() -> None:
+    assert measured_words("availability.writes.longest_outage_ns", 312_000_000) == "312 ms"
+    assert measured_words("handoffs.0.during.p90_ms", 228.384) == "228 ms"
+    assert measured_words("handoffs.0.refused_count", 223) == "223"

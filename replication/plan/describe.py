@@ -366,10 +366,10 @@ def expectation_words(expectation: Expectation) -> str:
     )
     measure = expectation.measure or ""
     texts = [f"{word} {_bound(measure, value)}" for word, value in bounds if value is not None]
-    return f"{_measure_words(measure)} is {' and '.join(texts)}"
+    return f"{measure_words(measure)} is {' and '.join(texts)}"
 
 
-def _measure_words(measure: str) -> str:
+def measure_words(measure: str) -> str:
     """Return how reports call a measure; its path if it is none of those that scenarios judge."""
     path = measure.removesuffix("_ns").removesuffix("_ms")
     listed = re.fullmatch(r"(\w+)\.(-1|[0-9]+)\.([\w.]+)", path)

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from replication.analysis.expect import measure, measured_words
 from replication.analysis.findings import RunFindings, SideFindings, Verdict
+from replication.plan.describe import measure_words
 from replication.report import formats
 
 _FIGURES: tuple[tuple[str, Callable[[SideFindings], str]], ...] = (
@@ -71,11 +72,6 @@ def _asked(runs: Sequence[RunFindings]) -> dict[str, set[str]]:
     return asked
 
 
-def _named(path: str) -> str:
-    """Return the path of a measure in words, which a narrow column can break."""
-    return path.removesuffix("_ns").replace("_", " ").replace(".", " ")
-
-
 def _measured(side: SideFindings, path: str, families: set[str]) -> str:
     value = measure(side, path) if side.family in families else None
     return formats.DASH if value is None else measured_words(path, value)
@@ -111,7 +107,8 @@ def _rows(columns: Sequence[_Column]) -> list[list[str]]:
             )
         rows.append(row)
     for path, families in _asked([column.run for column in columns]).items():
-        rows.append([_named(path), *(_measured(each.side, path, families) for each in columns)])
+        figures = (_measured(each.side, path, families) for each in columns)
+        rows.append([measure_words(path), *figures])
     for title, figure in _FIGURES:
         row = [figure(each.side) for each in columns]
         if any(cell != formats.DASH for cell in row):

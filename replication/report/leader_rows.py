@@ -1,11 +1,14 @@
 """The measures that only a side with leaders has: elections over the whole load, and snapshots."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
+from typing import TypeVar
 
 from replication.analysis.findings import Handoff, Leadership, SideFindings, SnapshotInstall
 from replication.report import formats
 from replication.report.model import Cell, Row, Table
+
+_Brought = TypeVar("_Brought", SnapshotInstall, Handoff)  # what brought a node up to date
 
 _ELECTIONS: tuple[tuple[str, Callable[[Leadership], int]], ...] = (
     ("Elections in the whole load", attrgetter("elections")),
@@ -26,22 +29,30 @@ def election_rows(sides: Mapping[str, SideFindings]) -> Iterable[Row]:
 
 def snapshot_rows(sides: Mapping[str, SideFindings]) -> Iterable[Row]:
     """Yield what the longest install of a snapshot took, and what clients saw meanwhile."""
-    longest = {
-        name: max(side.snapshots, key=lambda each: each.duration_ns)
+    counts = {
+        name: Cell(formats.count(len(side.snapshots)))
         for name, side in sides.items()
         if side.snapshots
     }
-    if not longest:
-        return
-    yield Row(
-        "Followers brought up to date by a snapshot",
-        {name: Cell(formats.count(len(sides[name].snapshots))) for name in longest},
-    )
-    for label, text in (
-        ("Longest install of a snapshot", _size_and_time),
-        ("Operations meanwhile, p99", meanwhile),
-    ):
+    if counts:
+        yield Row("Followers brought up to date by a snapshot", counts)
+    installs = {name: side.snapshots for name, side in sides.items()}
+    yield from longest_rows("Longest install of a snapshot", installs, _size_and_time)
+
+
+def longest_rows(
+    label: str, found: Mapping[str, Sequence[_Brought]], text: Callable[[_Brought], str]
+) -> Iterable[Row]:
+    """Yield what the longest took on each side that has any, and what clients saw meanwhile."""
+    longest = {
+        name: max(all_of_it, key=lambda each: each.duration_ns)
+        for name, all_of_it in found.items()
+        if all_of_it
+    }
+    if longest:
         yield Row(label, {name: Cell(text(each)) for name, each in longest.items()})
+        meanwhile = {name: Cell(_meanwhile(each)) for name, each in longest.items()}
+        yield Row("Operations meanwhile, p99", meanwhile)
 
 
 def _size_and_time(each: SnapshotInstall) -> str:
@@ -49,8 +60,7 @@ def _size_and_time(each: SnapshotInstall) -> str:
     return f"{formats.byte_count(each.bytes)} to {formats.value_text(each.node)} in {took}"
 
 
-def meanwhile(each: SnapshotInstall | Handoff) -> str:
-    """Return how long operations took while a node was brought up to date."""
+def _meanwhile(each: SnapshotInstall | Handoff) -> str:
     before = formats.duration_ms(each.before.p99_ms)
     return f"{formats.duration_ms(each.during.p99_ms)} ({before} before any fault)"
 
@@ -70,7 +80,7 @@ def snapshot_table(side: SideFindings) -> Table:
                 formats.byte_count(each.bytes),
                 formats.byte_count(each.bytes_sent),
                 formats.plural(each.during.count, "operation"),
-                meanwhile(each),
+                _meanwhile(each),
             ]
             for each in side.snapshots
         ],

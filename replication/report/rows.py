@@ -12,7 +12,7 @@ from replication.analysis.findings import (
 )
 from replication.report import failover_rows, formats
 from replication.report.failover_rows import LONGER, MANY, note, whole
-from replication.report.leader_rows import election_rows, meanwhile, snapshot_rows
+from replication.report.leader_rows import election_rows, longest_rows, snapshot_rows
 from replication.report.model import Cell, Row, Section
 
 Sides = Mapping[str, SideFindings]
@@ -198,17 +198,8 @@ def _repair_rows(sides: Sides) -> Iterable[Row]:
     for label, name in _REPAIRS:
         if any(name in side.conflicts.repairs for side in sides.values()):
             yield _measured(label, sides, _of_repairs(name), whole, MANY, headline=False)
-    longest = {
-        name: max(side.handoffs, key=lambda each: each.duration_ns)
-        for name, side in sides.items()
-        if side.handoffs
-    }
-    if longest:
-        for label, text in (
-            ("Hints brought to a node that came back", _handed_off),
-            ("Operations meanwhile, p99", meanwhile),
-        ):
-            yield Row(label, {name: Cell(text(each)) for name, each in longest.items()})
+    handoffs = {name: side.handoffs for name, side in sides.items()}
+    yield from longest_rows("Hints brought to a node that came back", handoffs, _handed_off)
 
 
 def _handed_off(each: Handoff) -> str:

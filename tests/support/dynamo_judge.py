@@ -221,12 +221,20 @@ class Judge:
     def converged(self, key: str, replicas: Iterable[NodeId]) -> None:
         """After repair all replicas hold the same."""
         for one, other in combinations(replicas, 2):
-            held, theirs = (self.durable.get((node, key), EMPTY) for node in (one, other))
-            if self.settings.purge is not Purge.NEVER:
-                # One of them may not have heard yet that it may forget the key.
-                held, theirs = (EMPTY if each.is_deleted() else each for each in (held, theirs))
+            held, theirs = self._held(one, key), self._held(other, key)
             if not held.same(theirs):
                 raise Violation(f"{one} and {other} differ in {key}: {held}, {theirs}")
+
+    def equal(self, key: str, replicas: Iterable[NodeId]) -> bool:
+        """Tell whether all replicas hold the same."""
+        first, *others = (self._held(node, key) for node in replicas)
+        return all(first.same(other) for other in others)
+
+    def _held(self, node: NodeId, key: str) -> Siblings:
+        held = self.durable.get((node, key), EMPTY)
+        # One of them may not have heard yet that it may forget the key.
+        forgotten = self.settings.purge is not Purge.NEVER and held.is_deleted()
+        return EMPTY if forgotten else held
 
     def nothing_is_lost(self, key: str, replicas: Iterable[NodeId]) -> None:
         """What all disks say together has every acknowledged write or its successor.

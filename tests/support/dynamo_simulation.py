@@ -37,6 +37,7 @@ CHAOS_NS = 2_000 * MS
 TIMEOUT_NS = 250 * MS
 LATE_NS = 100 * MS  # the disk may hold the answer back for so long after the deadline
 KEYS = ("kiwi", "plum")
+Adjust = Callable[[Options], Options]
 
 
 @dataclass
@@ -81,9 +82,9 @@ class Operation:
 class World:
     """One run. Everything random comes from the seed, and nothing else does."""
 
-    def __init__(self, seed: int, create: CreateCore = DynamoCore) -> None:
+    def __init__(self, seed: int, create: CreateCore, adjust: Adjust) -> None:
         self.rng = Random(seed)
-        self.options = Options.draw(self.rng)
+        self.options = adjust(Options.draw(self.rng))
         self.create = create
         self.judge = Judge(self.options.settings)
         self.now_ns = 0
@@ -98,6 +99,9 @@ class World:
         self.wipes_left = self.options.wipes
         self.acknowledged = 0
         self.retries = 0
+        # The keys whose replicas differed when all was healed, and when they were about to be read.
+        self.differed: list[str] = []
+        self.differed_unread: list[str] = []
         self._agenda: list[tuple[int, int, Callable[[], None]]] = []
         self._order = 0
 
@@ -111,6 +115,7 @@ class World:
         self._run_until(CHAOS_NS)
         self._heal()
         self._run_until(CHAOS_NS + 1_000 * MS)
+        self.differed_unread = self.differing()
         for key in KEYS:
             self._read_all(key)
         self._run_until(CHAOS_NS + 1_700 * MS)
@@ -275,6 +280,7 @@ class World:
                 self._input(node, node.inputs.popleft())
 
     def _heal(self) -> None:
+        self.differed = self.differing()
         self.healed = True
         self.cut = set()
         for node in self.nodes.values():
@@ -384,26 +390,38 @@ class World:
         node = self.rng.choice(self.options.members)
         self._send(Operation(Client("z"), body, "", NOTHING_READ, node))
 
+    def differing(self) -> list[str]:
+        """Return the keys whose replicas do not all hold the same."""
+        return [key for key in KEYS if not self.judge.equal(key, self._replicas(key))]
+
+    def _repaired(self) -> bool:
+        """Tell whether replicas have to be equal by now: each way of repair does it alone."""
+        settings = self.options.settings
+        # A crash forgets for whom a write under way was to leave a hint; nothing else does.
+        by_hints = "crash" not in self.options.faults and settings.hints is not Hints.OFF
+        by_hints = by_hints and settings.hint_window_ns > CHAOS_NS
+        return self._compares() or settings.read_repair is not ReadRepair.OFF or by_hints
+
     def _judge_the_end(self) -> None:
         for number, operation in self.operations.items():
             if not operation.done:
                 raise Violation(f"operation {number} was never answered")
         self.judge.refusals_were_true()
-        settings = self.options.settings
         for key in KEYS:
             replicas = self._replicas(key)
             self.judge.nothing_is_lost(key, replicas)
-            # Each way of repair does it alone. A crash forgets for whom a write under way was to
-            # leave a hint; nothing else does.
-            by_hints = self.options.faults == ("cut",) and settings.hints is not Hints.OFF
-            by_reads = settings.read_repair is not ReadRepair.OFF
-            if self._compares() or by_reads or by_hints:
+            if self._repaired():
                 self.judge.converged(key, replicas)
 
 
-def simulate(seed: int, create: CreateCore = DynamoCore) -> World:
-    """Run one seed to its end. Raises Violation, which names the seed."""
-    world = World(seed, create)
+def simulate(
+    seed: int, create: CreateCore = DynamoCore, adjust: Adjust = lambda options: options
+) -> World:
+    """Run one seed to its end. Raises Violation, which names the seed.
+
+    ``adjust`` changes what the seed has drawn.
+    """
+    world = World(seed, create, adjust)
     try:
         world.run()
     except Violation as violation:

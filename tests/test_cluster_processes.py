@@ -109,6 +109,21 @@ def test_nodes_are_killed_paused_and_restarted_with_evidence(tmp_path: Path) -> 
     assert gone(pids, 0)
 
 
+def test_a_cluster_serves_when_every_node_reaches_every_other(tmp_path: Path) -> None:
+    async def work() -> list[tuple[str, str]]:
+        async with Cluster(spec(tmp_path)) as cluster:
+            await cluster.wait_until_serving()
+            found = await cluster.control.statuses(NODES)
+            return [
+                (node, link.peer)
+                for node, answer in found.items()
+                for link in answer.host.links
+                if link.connected
+            ]
+
+    assert sorted(asyncio.run(work())) == [(a, b) for a in NODES for b in NODES if a != b]
+
+
 def test_a_killed_cluster_keeps_its_ports_and_link_faults_reach_it(tmp_path: Path) -> None:
     async def work() -> None:
         async with Cluster(spec(tmp_path)) as cluster:

@@ -21,7 +21,6 @@ from replication.v1 import control_pb2, event_pb2
 READY_TIMEOUT_S = 20.0
 SERVING_TIMEOUT_S = 15.0
 SERVING_POLL_S = 0.01
-IN_TOUCH_TIMEOUT_S = 2.0  # for first messages between replicas; some protocols are silent when idle
 STOP_TIMEOUT_S = 1.0  # a node stops within half a second of SIGTERM
 
 
@@ -125,14 +124,11 @@ class Cluster:
         Raises NodeFailed with what is missing when that takes longer than ``timeout_s``.
         """
         missing = "no answer"
-        patient_until = asyncio.get_running_loop().time() + IN_TOUCH_TIMEOUT_S
         try:
             async with asyncio.timeout(timeout_s):
                 while missing:
                     found = await self.control.statuses(self.spec.nodes)
-                    missing = self._missing(found)
-                    if not missing and asyncio.get_running_loop().time() < patient_until:
-                        missing = self._strangers(found)
+                    missing = self._missing(found) or self._unconnected(found)
                     if self.surprises:
                         raise self.surprises[0]
                     if missing:
@@ -157,17 +153,15 @@ class Cluster:
             return "nobody leads"
         return ""
 
-    def _strangers(self, found: Mapping[NodeId, control_pb2.StatusResponse]) -> str:
-        """Name two replicas that have not heard of each other yet.
+    def _unconnected(self, found: Mapping[NodeId, control_pb2.StatusResponse]) -> str:
+        """Name a node that does not reach another yet: its first messages there would be lost.
 
-        A leaderless node believes that all others are alive before it is connected to them, and
-        the first messages to them would be lost.
+        A leaderless node serves all the same, it believes that all others are alive.
         """
-        if self.spec.family is Family.LEADERLESS:
-            for node, answer in found.items():
-                for link in answer.host.links:
-                    if link.peer in self.spec.nodes and not link.messages_received:
-                        return f"{node} has not heard of {link.peer}"
+        for node, answer in found.items():
+            for link in answer.host.links:
+                if link.peer in self.spec.nodes and not link.connected:
+                    return f"{node} is not connected to {link.peer}"
         return ""
 
     # What is done to single nodes.

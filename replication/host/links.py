@@ -181,7 +181,7 @@ class Link:
             self._clear()
 
     def status(self) -> control_pb2.LinkStatus:
-        """Return the counters since the node started."""
+        """Return the state of the link, and its counters since the node started."""
         return control_pb2.LinkStatus(
             peer=self.peer,
             messages_sent=self.messages_sent,
@@ -195,6 +195,7 @@ class Link:
             duplicated=self.outbound.duplicated + self.inbound.duplicated,
             reordered=self.outbound.reordered + self.inbound.reordered,
             throttled=self.outbound.throttled + self.inbound.throttled,
+            connected=self.connected,
         )
 
     def _enqueue(self, message: bytes) -> None:

@@ -264,6 +264,7 @@ class LinkStatus(_message.Message):
     DUPLICATED_FIELD_NUMBER: _builtins.int
     REORDERED_FIELD_NUMBER: _builtins.int
     THROTTLED_FIELD_NUMBER: _builtins.int
+    CONNECTED_FIELD_NUMBER: _builtins.int
     peer: _builtins.str
     messages_sent: _builtins.int
     bytes_sent: _builtins.int
@@ -279,6 +280,8 @@ class LinkStatus(_message.Message):
     """by link faults, like the next two"""
     reordered: _builtins.int
     throttled: _builtins.int
+    connected: _builtins.bool
+    """the peer takes messages, as far as the node knows"""
     def __init__(
         self,
         *,
@@ -294,10 +297,11 @@ class LinkStatus(_message.Message):
         duplicated: _builtins.int = ...,
         reordered: _builtins.int = ...,
         throttled: _builtins.int = ...,
+        connected: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "delayed", b"delayed", "duplicated", b"duplicated", "frames_sent", b"frames_sent", "inbound_dropped", b"inbound_dropped", "messages_received", b"messages_received", "messages_sent", b"messages_sent", "outbound_dropped", b"outbound_dropped", "peer", b"peer", "queue_dropped", b"queue_dropped", "reordered", b"reordered", "throttled", b"throttled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_sent", b"bytes_sent", "connected", b"connected", "delayed", b"delayed", "duplicated", b"duplicated", "frames_sent", b"frames_sent", "inbound_dropped", b"inbound_dropped", "messages_received", b"messages_received", "messages_sent", b"messages_sent", "outbound_dropped", b"outbound_dropped", "peer", b"peer", "queue_dropped", b"queue_dropped", "reordered", b"reordered", "throttled", b"throttled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,5 +1,6 @@
 """Snapshots and log compaction (dissertation §5): taken in steps, kept, sent in chunks, resumed."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from leader.raft.snapshots import CHUNK_GAP_NS, chunk_key
 from replication.errors import CorruptStore
 from replication.protocol import Erase
 from replication.v1 import storage_pb2
-from tests.support.raft_cluster import Cluster, Envelope, get, put, to
+from tests.support.raft_cluster import Cluster, Envelope, Rule, get, put, to
 
 SETTINGS = RaftSettings(
     snapshot_entries=10,
@@ -47,10 +48,33 @@ def lagging(settings: RaftSettings = SETTINGS) -> Cluster:
     """Return a cluster whose n3 has missed what the others know from a snapshot only."""
     cluster = Cluster(3, settings)
     cluster.elect("n1")
+    fall_silent(cluster, "n3")
     write(cluster, 20, drop="n3")
     tend(cluster, "n1", "n2", drop="n3")
     assert cluster.cores["n1"].replica.log.start_index > 1
     return cluster
+
+
+def fall_silent(cluster: Cluster, node: str, leader: str = "n1") -> None:
+    """Let an election timeout pass in which the leader hears from everybody but ``node``."""
+    beats = cluster.settings.election_timeout_max_ns // cluster.settings.heartbeat_ns
+    for _ in range(beats + 1):
+        cluster.heartbeat(leader, drop=to(node))
+
+
+def with_entries(node: str) -> Rule:
+    """Messages that bring ``node`` entries; heartbeats do not."""
+    return lambda each: each.to == node and len(each.message.append_entries.entries) > 0
+
+
+def starve(cluster: Cluster, count: int) -> None:
+    """Put ``count`` values; none of them gets through to n3, which answers heartbeats."""
+    first = cluster.cores["n1"].replica.log.last_index
+    for number in range(first, first + count):
+        body = put(f"more{number % 5}", b"v" * 400, client=f"d{number % 5}", sequence=number)
+        answer = cluster.answer("n1", body, drop=with_entries("n3"))
+        assert isinstance(answer, storage_pb2.PutResponse)
+        cluster.heartbeat("n1", drop=with_entries("n3"))
 
 
 def chunks(sent: list[Envelope]) -> list[int]:
@@ -290,6 +314,51 @@ def test_the_log_behind_a_snapshot_that_is_being_sent_is_kept() -> None:
     assert cluster.cores["n3"].replica.commit_index == replica.commit_index
 
 
+def test_the_log_is_kept_for_a_follower_that_catches_up_after_a_snapshot() -> None:
+    """Else one on a slow link would be brought a snapshot after the other and never catch up."""
+    cluster = lagging()
+    for _ in range(3):
+        cluster.heartbeat("n1")
+    assert len(cluster.events_of("snapshot_installed", "n3")) == 1
+    replica = cluster.cores["n1"].replica
+    starve(cluster, 60)
+    assert replica.snapshots.index > cluster.cores["n3"].replica.commit_index, "newer ones"
+    for _ in range(4):
+        cluster.heartbeat("n1")
+    assert len(cluster.events_of("snapshot_installed", "n3")) == 1
+    assert cluster.cores["n3"].replica.commit_index == replica.commit_index
+
+
+@pytest.mark.parametrize(
+    ("settings", "entries_max"),
+    [(SETTINGS, 4 * 10), (replace(SETTINGS, snapshot_bytes=2_000), 4 * 2_000 // 400)],
+    ids=["entries", "bytes"],
+)
+def test_what_is_kept_for_a_follower_that_lags_is_bounded(
+    settings: RaftSettings, entries_max: int
+) -> None:
+    cluster = Cluster(3, settings)
+    cluster.elect("n1")
+    starve(cluster, 80)
+    start_index = 0
+    kept = []
+    for each in cluster.events_of("snapshot_taken", "n1"):
+        start_index += each.snapshot_taken.entries_dropped
+        kept.append(each.snapshot_taken.index - start_index)
+    assert 3 * entries_max / 4 < max(kept) <= entries_max
+    assert cluster.events_of("snapshot_installed", "n3"), "the way out of the bound"
+
+
+def test_nothing_is_kept_for_a_follower_that_is_silent() -> None:
+    cluster = Cluster(3, SETTINGS)
+    cluster.elect("n1")
+    fall_silent(cluster, "n3")
+    write(cluster, 20, drop="n3")
+    tend(cluster, "n1", "n2", drop="n3")
+    replica = cluster.cores["n1"].replica
+    assert replica.log.start_index == replica.snapshots.index >= 10
+
+
 def test_a_follower_that_has_the_entry_needs_no_snapshot_to_know_it_committed() -> None:
     cluster = Cluster(3, SETTINGS)
     cluster.elect("n1")
@@ -311,6 +380,7 @@ def test_entries_that_a_snapshot_contradicts_are_dropped_and_told() -> None:
     """A node may come back with a long log of an old term behind where the others were."""
     cluster = Cluster(3, SETTINGS, terms={"n3": [1] * 39}, current_term=1)
     cluster.elect("n2", drop=to("n3"))
+    fall_silent(cluster, "n3", leader="n2")
     write(cluster, 20, leader="n2", drop="n3")
     tend(cluster, "n2", drop="n3")
     for _ in range(4):

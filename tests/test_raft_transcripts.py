@@ -105,6 +105,8 @@ def test_snapshot_install(rerecord: bool) -> None:
     )
     cluster = led(settings)
     cluster.say("n3 is away while n1 and n2 take a snapshot")
+    for _ in range(1 + settings.election_timeout_max_ns // settings.heartbeat_ns):
+        beat(cluster, "n1", {"n3"})
     for number in range(1, 9):
         cluster.submit("n1", put(f"k{number}", b"v" * 30, sequence=number))
         cluster.settle(to("n3"))

@@ -6,7 +6,7 @@ log holds up what clients and peers wait for.
 
 from collections.abc import Iterable
 
-from leader.raft.installing import kept_from
+from leader.raft.installing import needed_from
 from leader.raft.log import Index
 from leader.raft.progress import Progress
 from leader.raft.replica import Replica
@@ -16,8 +16,9 @@ from replication.protocol import Persist
 from replication.v1 import event_pb2
 
 ENTRIES_DROPPED_PER_STEP = 1024
-# A follower that is being brought a snapshot will need the log behind it: that is kept although
-# newer snapshots stand for it, up to this many times ``snapshot_entries``.
+# What followers that answer still lack is kept although a snapshot stands for it, up to this many
+# times ``snapshot_entries`` and ``snapshot_bytes``. Else one that catches up over a slow link, or
+# has just been brought a snapshot, would be sent the next one, and so on for ever.
 KEPT_FACTOR = 4
 
 
@@ -75,10 +76,13 @@ class Compaction:
         to_index = replica.log.trailing_index(
             header.index, settings.snapshot_trailing_entries, settings.snapshot_bytes // 2
         )
-        needed_from = kept_from(replica, followers)
-        if needed_from is not None:
-            floor = header.index - KEPT_FACTOR * settings.snapshot_entries
-            to_index = max(min(to_index, needed_from), floor)
+        lacked_from = needed_from(replica, followers)
+        if lacked_from is not None and lacked_from < to_index:
+            to_index = replica.log.trailing_index(
+                header.index,
+                min(header.index - lacked_from, KEPT_FACTOR * settings.snapshot_entries),
+                KEPT_FACTOR * settings.snapshot_bytes,
+            )
         self._to_index = max(to_index, replica.log.start_index)
         self._step_due_ns = now_ns + CHUNK_GAP_NS
         replica.counters.snapshots_taken += 1

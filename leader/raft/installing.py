@@ -52,14 +52,19 @@ def tell_sent(replica: Replica, to: NodeId, install: Install) -> None:
     replica.observe(event_pb2.Event(snapshot_sent=event))
 
 
-def kept_from(replica: Replica, followers: Iterable[Progress]) -> Index | None:
-    """Return behind which index the log is needed by followers that install a snapshot."""
+def needed_from(replica: Replica, followers: Iterable[Progress]) -> Index | None:
+    """Return behind which index the log is needed by followers that answer; None without any.
+
+    One that installs a snapshot needs what lies behind that, one that catches up what it has not
+    got. Who is silent, or needs a snapshot in any case, has no say.
+    """
     silent_ns = replica.settings.election_timeout_max_ns
     return min(
         (
-            each.install.snapshot.header.index
+            index
             for each in followers
-            if each.install is not None and replica.now_ns - each.heard_ns < silent_ns
+            if replica.now_ns - each.heard_ns < silent_ns
+            and (index := each.needed_from) >= replica.log.start_index
         ),
         default=None,
     )

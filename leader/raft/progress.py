@@ -97,6 +97,11 @@ class Progress:
         self._inflight_max = inflight_max
         self._inflight_bytes_max = inflight_bytes_max
 
+    @property
+    def needed_from(self) -> Index:
+        """The index behind which the follower lacks the log, once it has what is being sent."""
+        return self.match_index if self.install is None else self.install.snapshot.header.index
+
     def may_send(self) -> bool:
         """Return whether an append with entries may leave now."""
         if self.state is State.PROBE:

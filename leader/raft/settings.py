@@ -47,7 +47,8 @@ class RaftSettings:
     ``snapshot_bytes`` of them since the last one, but not before they add up to the size of that
     (§5.1.3): so writing snapshots costs no more than writing the log did. It writes it in chunks of
     ``snapshot_chunk_bytes`` and then drops its log, save the last ``snapshot_trailing_entries``:
-    followers that lag by less need no snapshot.
+    followers that lag by less need no snapshot. What a follower that answers still lacks is kept
+    longer: up to four times ``snapshot_entries`` and ``snapshot_bytes``.
 
     ``sessions`` makes a write that is sent again take effect once. Off, duplicates show. A session
     ends ``session_timeout`` after its last write, or when there are more than ``sessions_max``.

@@ -54,6 +54,8 @@ What a cluster of these guarantees, while what is persisted stays persisted
   nodes come, go and are replaced: old and new owners both need their quorums until the new ones
   have merged what enough old ones hold; then these drop it, but for what they have hints of. With
   ``"eager"`` the new owners answer before, and what a node no longer owns stays on its disk.
+- A node that is replaced and seems dead is not waited for: all other owners are enough. What was
+  acknowledged by it alone (W = 1) is lost with its disk.
 - A refusal (QuorumUnreachable, InvalidRequest, Overloaded) means that nothing was done.
   QuorumTimeout means that replicas may hold the write, and read repair may spread it.
 - A write that is retried with its write id takes effect once if the coordinator still holds its

@@ -19,7 +19,7 @@ from typing import Final
 
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.paxos import NO_BALLOT, Acceptors, Rank, rank
-from leaderless.dynamo.ring import reclaim, ring_of
+from leaderless.dynamo.ring import reclaim, replaced, ring_of
 from leaderless.dynamo.settings import RingChanges
 from leaderless.dynamo.transfer import Transfers
 from leaderless.v1 import dynamo_pb2
@@ -278,7 +278,8 @@ class Rings:
         self._transfers.stop()
         wanted = self._gained(state)
         if wanted:
-            self._transfers.begin(now, wanted, self._required())
+            old, new = state.sources or state.owners, state.next_owners or state.owners
+            self._transfers.begin(now, wanted, self._required(), replaced(old, new))
         else:
             self._complete_if_moved(now)
 

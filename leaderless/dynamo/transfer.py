@@ -4,9 +4,11 @@ What was acknowledged by the ring before is at W of its N owners. So a new owner
 of them hold, or as many as make every other quorum impossible: then it has every such write, and as
 many old owners go by the new ring, and refuse whoever does not. Meanwhile new writes go to both
 (``Need.met``). Each question can be repeated, and each answer merged twice: a transfer that was
-interrupted goes on where it stood.
+interrupted goes on where it stood. Every old owner has its own question: one that is dead keeps
+nobody waiting for the others.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -31,7 +33,14 @@ class _Source:
     partition: int
     after: str = ""
     done: bool = False
-    unanswered: int = 0  # questions since the last answer
+
+
+@dataclass(slots=True)
+class _Question:
+    """What one old owner was asked and has not answered."""
+
+    source: _Source
+    repeat_ns: int
 
 
 class Transfers:
@@ -50,75 +59,100 @@ class Transfers:
         self._finished = finished  # (now, partitions, keys, bytes)
         self._sources: list[_Source] = []
         self._required = 0
-        self._asked: _Source | None = None
+        self._replaced: NodeId | None = None
+        self._questions: dict[NodeId, _Question] = {}  # one to each old owner at a time
+        self._silence: Counter[NodeId] = Counter()  # questions since the last answer
+        self._free_ns = 0  # when the throttle allows the next question
         self.due_ns: int | None = None
         self._keys = self._bytes = 0
         self._held: tuple[int, dict[int, list[str]]] = (-1, {})  # epoch, keys by partition
 
-    def begin(self, now: Instant, wanted: dict[int, tuple[NodeId, ...]], required: int) -> None:
-        """Fetch these partitions, each from ``required`` of its old owners at least."""
+    def begin(
+        self,
+        now: Instant,
+        wanted: dict[int, tuple[NodeId, ...]],
+        required: int,
+        replaced: NodeId | None,
+    ) -> None:
+        """Fetch these partitions, each from ``required`` of its old owners at least.
+
+        ``replaced`` is dead for good if it seems so, and then all the others are enough.
+        """
         self._sources = [
             _Source(owner, partition)
             for partition, owners in sorted(wanted.items())
             for owner in owners
             if owner != self._node.name
         ]
-        self._required = required
+        self._required, self._replaced = required, replaced
         self._keys = self._bytes = 0
-        self._asked, self.due_ns = None, now.monotonic_ns
+        self._questions, self._silence = {}, Counter()
+        self._free_ns = self.due_ns = now.monotonic_ns
         self.wake(now)
 
     def stop(self) -> None:
         """Fetch nothing any more."""
-        self._sources, self._asked, self.due_ns = [], None, None
+        self._sources, self._questions, self.due_ns = [], {}, None
 
     def wake(self, now: Instant) -> None:
-        """Ask for the next piece, or again for one that has not come."""
-        if self.due_ns is None or now.monotonic_ns < self.due_ns:
+        """Ask for the next pieces, or again for those that have not come."""
+        now_ns = now.monotonic_ns
+        if self.due_ns is None or now_ns < self.due_ns:
             return
-        source = self._next(now)
-        if source is None:
+        self._questions = {
+            owner: each for owner, each in self._questions.items() if now_ns < each.repeat_ns
+        }
+        wanted = self._wanted(now_ns)
+        if not wanted:
             partitions = len({each.partition for each in self._sources})
             self.stop()
             self._finished(now, partitions, self._keys, self._bytes)
             return
-        self._asked = source
-        source.unanswered += 1
-        self.due_ns = now.monotonic_ns + REPEAT_NS
-        self._ask(source.node, dynamo_pb2.Pull(partition=source.partition, after=source.after))
+        idle = [owner for owner in wanted if owner not in self._questions]
+        if now_ns >= self._free_ns:
+            for owner in idle:
+                source = wanted[owner]
+                self._questions[owner] = _Question(source, now_ns + REPEAT_NS)
+                self._silence[owner] += 1
+                self._ask(owner, dynamo_pb2.Pull(partition=source.partition, after=source.after))
+        times = [each.repeat_ns for each in self._questions.values()]
+        if idle and now_ns < self._free_ns:
+            times.append(self._free_ns)
+        self.due_ns = min(times)
 
-    def _next(self, now: Instant) -> _Source | None:
-        """Return whom to ask now; None when everything that is needed is here.
+    def _wanted(self, now_ns: int) -> dict[NodeId, _Source]:
+        """Return what to ask whom for next; nothing when everything that is needed is here.
 
         All are asked, also more than is needed: but who seems dead, or never answers, only then.
         """
-        complete: dict[int, int] = {each.partition: 0 for each in self._sources}
+        alive, patient = {}, {}
+        for owner in dict.fromkeys(each.node for each in self._sources):
+            alive[owner] = self._node.alive(owner, now_ns)
+            patient[owner] = self._silence[owner] < UNANSWERED_MAX
+        lost = self._replaced
+        if lost in alive and (alive[lost] or patient[lost]):
+            lost = None
+        complete: Counter[int] = Counter()
+        possible: Counter[int] = Counter()
         for each in self._sources:
             complete[each.partition] += each.done
-        open_ = [
-            each
-            for each in self._sources
-            if not each.done
-            and (
-                complete[each.partition] < self._required
-                or (
-                    each.unanswered < UNANSWERED_MAX
-                    and self._node.alive(each.node, now.monotonic_ns)
-                )
-            )
-        ]
-        # In turn: those first who have kept this node waiting least often, what was begun first.
-        return min(
-            open_, key=lambda each: (each.unanswered, not each.after, each.partition), default=None
-        )
+            possible[each.partition] += each.done or each.node != lost
+        wanted: dict[NodeId, _Source] = {}
+        for each in self._sources:
+            required = min(self._required, possible[each.partition])
+            needed = complete[each.partition] < required
+            if each.done or not (needed or (alive[each.node] and patient[each.node])):
+                continue
+            if each.node not in wanted or each.after:  # what was begun comes first
+                wanted[each.node] = each
+        return wanted
 
     def take(self, now: Instant, sender: NodeId, chunk: dynamo_pb2.Chunk) -> None:
         """Merge what came, and ask for more once the throttle allows it."""
-        source = self._asked
-        if source is None or (sender, chunk.partition, chunk.after) != (
-            source.node,
-            source.partition,
-            source.after,
+        question = self._questions.get(sender)
+        if question is None or (chunk.partition, chunk.after) != (
+            question.source.partition,
+            question.source.after,
         ):
             return
         for moved in chunk.keys:
@@ -130,13 +164,16 @@ class Transfers:
         self._keys += len(chunk.keys)
         self._bytes += size
         self._node.counters["transfer_bytes"] += size
+        source = question.source
         if chunk.keys:
             source.after = chunk.keys[-1].key
         source.done = chunk.done
-        source.unanswered = 0
-        self._asked = None
+        del self._questions[sender]
+        self._silence[sender] = 0
         rate = self._node.settings.transfer_bytes_per_s
-        self.due_ns = now.monotonic_ns + size * SECOND_NS // rate
+        # All old owners share it: what several sent at a time is paid for one after the other.
+        self._free_ns = max(self._free_ns, now.monotonic_ns) + size * SECOND_NS // rate
+        self.due_ns = now.monotonic_ns
         self.wake(now)
 
     def answer(self, epoch: int, pull: dynamo_pb2.Pull) -> dynamo_pb2.Chunk:

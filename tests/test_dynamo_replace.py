@@ -1,0 +1,142 @@
+"""A node that is dead for good is replaced by a spare: what is fetched, and from whom."""
+
+from dataclasses import replace
+
+import pytest
+
+from leaderless.dynamo import DynamoSettings, Hints, ReadRepair
+from leaderless.dynamo.settings import Detection
+from replication.errors import OperationError
+from replication.protocol import RequestBody
+from replication.v1 import control_pb2, storage_pb2
+from tests.support.dynamo_cluster import FIVE, MS, SECOND, Cluster, put
+
+KEYS = [f"k{number}" for number in range(1, 61)]
+# Nothing repairs a replica but the transfer.
+SETTINGS = DynamoSettings(anti_entropy_ns=0, read_repair=ReadRepair.OFF, hints=Hints.OFF)
+QUORUMS = [(2, 2), (1, 3), (3, 1)]
+
+
+def replace_by(node: str, by: str) -> control_pb2.CommandRequest:
+    return control_pb2.CommandRequest(replace_member=control_pb2.ReplaceMember(node=node, by=by))
+
+
+def written(settings: DynamoSettings = SETTINGS, misses: str = "") -> Cluster:
+    """Return a cluster where every key was written and acknowledged; ``misses`` got none of it.
+
+    Its spare, n6, runs no process yet.
+    """
+    cluster = Cluster(settings, members=FIVE, spares=("n6",))
+    cluster.stop("n6")
+    for number, key in enumerate(KEYS, 1):
+        owners = cluster.cores["n1"]._node.ring.preference(key)
+        coordinator = next(each for each in owners if each != misses)
+        request = cluster.send(coordinator, put(key, f"a{number}"))
+        if misses:
+            cluster.queue = [each for each in cluster.queue if each[1] != misses]
+        cluster.deliver()
+        assert isinstance(cluster.replies[request], storage_pb2.PutResponse)
+        cluster.run(10 * MS)
+    return cluster
+
+
+def begun(cluster: Cluster, body: RequestBody, at: str = "n1") -> int:
+    """Start the spare, and ask for it."""
+    cluster.start("n6")
+    cluster.deliver()
+    return cluster.send(at, body, timeout_ns=60 * SECOND)
+
+
+def is_done(cluster: Cluster, number: int) -> bool:
+    result = cluster.replies.get(number)
+    assert not isinstance(result, OperationError), result
+    return result is not None
+
+
+def unread(cluster: Cluster, node: str) -> list[str]:
+    """Return the keys that a read through ``node`` finds nothing of."""
+    return [key for key in KEYS if not cluster.read(node, key).versions]
+
+
+@pytest.mark.parametrize("detector", Detection)
+@pytest.mark.parametrize(("r", "w"), QUORUMS)
+def test_a_dead_node_is_replaced_while_it_stays_dead(detector: Detection, r: int, w: int) -> None:
+    """The spare has not seen it die; with W = 3 all the others hold what was acknowledged."""
+    cluster = written(replace(SETTINGS, r=r, w=w, detector=detector))
+    cluster.stop("n2")
+    cluster.run(5 * SECOND)
+    number = begun(cluster, replace_by("n2", "n6"))
+    cluster.run(10 * SECOND)
+    assert is_done(cluster, number)
+    assert unread(cluster, "n6") == unread(cluster, "n1") == []
+    held = {each.key for each in cluster.cores["n6"].contents()}
+    assert held == {key for key in KEYS if "n6" in cluster.cores["n1"]._node.ring.preference(key)}
+
+
+def test_who_is_dead_keeps_nobody_waiting() -> None:
+    """All that the living hold is here before the dead one is asked a second time."""
+    cluster = written()
+    cluster.stop("n2")
+    number = begun(cluster, replace_by("n2", "n6"))
+    cluster.run(400 * MS)
+    (moved,) = cluster.told("ring_changed", "n6")
+    assert moved.ring_changed.next_members
+    core = cluster.cores["n6"]
+    held = {each.key for each in core.contents()}
+    assert held == {key for key in KEYS if "n6" in core._node.ring.moving(key)}
+    assert number not in cluster.replies, "it may live: nobody has found it dead yet"
+    cluster.run(2 * SECOND)
+    assert is_done(cluster, number)
+
+
+def test_it_waits_for_a_second_owner_that_is_away() -> None:
+    """Of three owners one is lost; what the other two have acknowledged, both may have to tell."""
+    cluster = written(misses="n4")
+    cluster.stop("n2")
+    cluster.run(SECOND)
+    number = begun(cluster, replace_by("n2", "n6"))
+    cluster.cut = {("n3", "n6"), ("n6", "n3")}
+    cluster.run(100 * MS)
+    cluster.stop("n3")
+    cluster.run(10 * SECOND)
+    assert number not in cluster.replies
+    cluster.heal()
+    cluster.start("n3")
+    cluster.run(3 * SECOND)
+    assert is_done(cluster, number)
+    assert unread(cluster, "n6") == unread(cluster, "n4") == []
+
+
+@pytest.mark.parametrize("detector", Detection)
+def test_who_lives_gives_what_only_it_has_before_it_is_replaced(detector: Detection) -> None:
+    """With W = 1 one copy is all that was promised; a spare that has just come may err of it."""
+    cluster = Cluster(replace(SETTINGS, r=3, w=1, detector=detector), FIVE, spares=("n6",))
+    cluster.stop("n6")
+    ring = cluster.cores["n2"]._node.ring
+    mine = [key for key in KEYS if "n2" in ring.preference(key)]
+    for number, key in enumerate(mine, 1):
+        request = cluster.send("n2", put(key, f"a{number}"))
+        cluster.queue.clear()
+        assert isinstance(cluster.replies[request], storage_pb2.PutResponse)
+        cluster.run(10 * MS)
+    cluster.start("n6")
+    cluster.run(10 * SECOND)
+    number = cluster.send("n1", replace_by("n2", "n6"), timeout_ns=60 * SECOND)
+    cluster.run(10 * SECOND)
+    assert is_done(cluster, number)
+    assert [key for key in mine if not cluster.read("n1", key, 3).versions] == []
+
+
+def test_all_old_owners_together_send_no_more_than_the_rate() -> None:
+    rate = 2_000
+    cluster = written(replace(SETTINGS, transfer_bytes_per_s=rate))
+    cluster.stop("n2")
+    cluster.run(SECOND)
+    number = begun(cluster, replace_by("n2", "n6"))
+    began_ns, biggest, before = cluster.now_ns, 0, 0
+    while not is_done(cluster, number):
+        cluster.run(10 * MS)
+        taken = cluster.counters("n6")["transfer_bytes"]
+        biggest, before = max(biggest, taken - before), taken
+        assert taken <= rate * (cluster.now_ns - began_ns) // SECOND + biggest
+    assert before > 2 * biggest

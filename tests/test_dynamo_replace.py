@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from leaderless.dynamo import DynamoSettings, Hints, ReadRepair
+from leaderless.dynamo import DynamoSettings, Hints, Quorum, ReadRepair
 from leaderless.dynamo.settings import Detection
 from replication.errors import OperationError
 from replication.protocol import RequestBody
@@ -125,6 +125,35 @@ def test_who_lives_gives_what_only_it_has_before_it_is_replaced(detector: Detect
     cluster.run(10 * SECOND)
     assert is_done(cluster, number)
     assert [key for key in mine if not cluster.read("n1", key, 3).versions] == []
+
+
+def test_what_was_kept_for_the_dead_one_is_brought_to_those_who_own_it_now() -> None:
+    """A stand-in has the only copy; who it stood in for never comes back for it."""
+    settings = replace(SETTINGS, r=3, w=1, quorum=Quorum.SLOPPY, hints=Hints.DURABLE)
+    cluster = Cluster(settings, FIVE, spares=("n6",))
+    cluster.stop("n6")
+    ring = cluster.cores["n1"]._node.ring
+    key = next(key for key in KEYS if ring.preference(key)[0] == "n2")
+    away = ring.preference(key)
+    keeper = next(each for each in FIVE if each not in away)
+    for node in away:
+        cluster.stop(node)
+    cluster.run(SECOND)
+    assert cluster.write(keeper, put(key, "a1")).served.replicas[0].fallback
+    for node in away[1:]:
+        cluster.start(node)
+    cluster.run(SECOND)
+    assert [each.key for each in cluster.cores[keeper].contents() if each.stand_in] == [key]
+    number = begun(cluster, replace_by("n2", "n6"), keeper)
+    cluster.run(4 * SECOND)
+    assert is_done(cluster, number)
+    owners = cluster.cores[keeper]._node.ring.preference(key)
+    assert "n6" in owners
+    assert all(cluster.held(node, key) == ["a1"] for node in owners)
+    assert not any(each.stand_in for each in cluster.cores[keeper].contents())
+    barrier = control_pb2.AwaitBarrier(kind=control_pb2.BARRIER_HINTS_DELIVERED)
+    passed = cluster.result(keeper, control_pb2.CommandRequest(barrier=barrier))
+    assert isinstance(passed, control_pb2.CommandResponse)
 
 
 def test_all_old_owners_together_send_no_more_than_the_rate() -> None:

@@ -296,7 +296,7 @@ class DynamoCore:
         return f"{name}#{incarnation:012x}", life, writes
 
     def _ring_changed(self, now: Instant) -> None:
-        self._handoff.let_go()
+        self._handoff.let_go(now)
         self._coordinator.reissue(now)
 
     def _take_chosen(self, key: str, encoded: bytes) -> None:

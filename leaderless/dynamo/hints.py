@@ -99,11 +99,13 @@ class Handoff:
 
     def remember(self, now: Instant, target: NodeId, key: str) -> None:
         """Keep a hint for a primary that has not acknowledged a write which this node holds."""
-        refusal = self.refusal(now, target, key)
-        if refusal is not None:
-            self._refuse(target, key, refusal)
-        else:
-            self._add(now, target, key, stand_in=False)
+        # A write that was begun by an earlier ring may have missed a node that is gone.
+        for each in [target] if target in self._node.peers else self._others(key):
+            refusal = self.refusal(now, each, key)
+            if refusal is not None:
+                self._refuse(each, key, refusal)
+            else:
+                self._add(now, each, key, stand_in=False)
 
     def stand_in(
         self, now: Instant, target: NodeId, key: str, incoming: Siblings, encoded: bytes
@@ -162,7 +164,7 @@ class Handoff:
 
     # What moved away.
 
-    def let_go(self) -> None:
+    def let_go(self, now: Instant) -> None:
         """The ring has changed: drop what is not owned, but for what is still to be brought.
 
         A ring is followed by the next once the new owners have merged what enough old ones hold.
@@ -170,6 +172,7 @@ class Handoff:
         what a node is to own anew goes too, before it is fetched.
         """
         node = self._node
+        self._redirect(now)
         if node.settings.ring_changes is RingChanges.EAGER:
             return  # others may still have to fetch it
         for key in list(node.replica.keys()):
@@ -179,6 +182,26 @@ class Handoff:
                 node.forget(key, node.replica)
             else:
                 self._leaving[key] = None  # what is acknowledged is written first
+
+    def _redirect(self, now: Instant) -> None:
+        """Bring what waits for a node that is no member any more to those who own the key now.
+
+        A stand-in may hold the only copy of what was acknowledged in the place of one that died.
+        """
+        node = self._node
+        for name, target in list(self._targets.items()):
+            if name in node.peers:
+                continue
+            for key in list(target.hints):
+                kept = key in node.stand_ins
+                if kept and node.name in node.ring.preference(key):
+                    node.merge(key, node.stand_ins.siblings(key), node.stand_ins.encoded(key))
+                for owner in self._others(key):
+                    self._add(now, owner, key, stand_in=kept)
+                self._forget(name, key)
+
+    def _others(self, key: str) -> list[NodeId]:
+        return [each for each in self._node.ring.preference(key) if each != self._node.name]
 
     def _drop_leaving(self) -> None:
         node = self._node

@@ -107,6 +107,31 @@ def test_it_waits_for_a_second_owner_that_is_away() -> None:
     assert unread(cluster, "n6") == unread(cluster, "n4") == []
 
 
+def test_who_was_replaced_and_comes_back_counts_for_nothing() -> None:
+    cluster = written()
+    cluster.stop("n2")
+    cluster.run(SECOND)
+    number = begun(cluster, replace_by("n2", "n6"))
+    cluster.run(3 * SECOND)
+    assert is_done(cluster, number)
+    cluster.isolate("n2")
+    cluster.start("n2")
+    key = next(key for key in KEYS if "n2" in cluster.cores["n2"]._node.ring.preference(key))
+    assert isinstance(cluster.result("n2", put(key, "b1")), OperationError)
+    cluster.stop("n2")
+    cluster.heal()
+    cluster.start("n2")
+    asked = cluster.send("n2", put(key, "b2"))
+    cluster.deliver(only=lambda one, other: "n2" in (one, other))
+    assert sum(cluster.counters(node)["stale_rings_refused"] for node in cluster.cores) == 2
+    cluster.run(2 * SECOND)
+    assert not cluster.cores["n2"].status().serving
+    answer = cluster.replies[asked]
+    assert isinstance(answer, storage_pb2.PutResponse), "by the ring of which it was told"
+    assert "n2" not in {each.node for each in answer.served.replicas}
+    assert unread(cluster, "n6") == []
+
+
 @pytest.mark.parametrize("detector", Detection)
 def test_who_lives_gives_what_only_it_has_before_it_is_replaced(detector: Detection) -> None:
     """With W = 1 one copy is all that was promised; a spare that has just come may err of it."""

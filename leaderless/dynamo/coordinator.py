@@ -113,7 +113,8 @@ class Coordinator:
     def reissue(self, now: Instant) -> None:
         """The ring has changed: ask, for what is still open, those who are to answer now.
 
-        Only by primaries: what stand-ins hold finds its way by hints.
+        Whoever owns the key no more does not count any more, this node included. Only by primaries:
+        what stand-ins hold finds its way by hints.
         """
         node = self._node
         for number, item in node.pending.items():
@@ -123,12 +124,16 @@ class Coordinator:
             targets = self._primaries(key)
             if isinstance(item, PendingRead) and not item.enough:
                 item.targets, item.asked = targets, targets.asked
+                item.answers = {
+                    each: found for each, found in item.answers.items() if each in item.asked
+                }
                 for replica in item.missing():
                     if replica != node.name:
                         loads = node.outbox.question(replica, len(key)).loads
                         loads.add(number=number, key=key)
             elif isinstance(item, PendingWrite) and not item.replied:
                 item.targets = targets
+                item.acknowledged = [each for each in item.acknowledged if each in targets.asked]
                 encoded = encode(item.write.siblings)
                 for replica in targets.asked:
                     if replica != node.name and replica not in item.acknowledged:

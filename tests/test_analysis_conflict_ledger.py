@@ -226,6 +226,28 @@ def test_the_stalest_reads_are_listed_oldest_first() -> None:
     ]
 
 
+def test_what_a_change_of_members_took_and_what_clients_saw_meanwhile() -> None:
+    script = leaderless(load_ms=1_000)
+    script.write("c1", "k", 10, 12)
+    script.fault("replace", ["n3"], 100, 300, takes_down=True, momentary=True)
+    script.write("c1", "k", 150, 190)
+    script.event(250, "n6", "partitions_moved", epoch=1, partitions=3, keys=7, bytes=700)
+    script.fault("join", ["n7"], 400, 410, momentary=True)
+    for node, ms in (("n7", 500), ("n1", 450)):
+        script.event(ms, node, "partitions_moved", epoch=3, partitions=1, keys=2, bytes=200)
+    script.write("c1", "k", 600, 602)
+    script.fault("leave", ["n1"], 700, 800, momentary=True)
+    script.fault("leave", ["n2"], 850, 900, momentary=True, effective=False)
+    replaced, joined, left = analyse(script.history).member_changes
+    assert replaced.words == "replace n3"
+    assert (replaced.duration_ns, replaced.keys, replaced.bytes) == (200 * MS, 7, 700)
+    assert (replaced.during.p99_ms, replaced.before.p99_ms) == (40, 2)
+    assert joined.duration_ns == 100 * MS, "owners of new answered before they had fetched"
+    assert (joined.keys, joined.during.count) == (4, 0)
+    assert (left.duration_ns, left.keys) == (100 * MS, None)
+    assert analyse(script.history).handoffs == []
+
+
 def test_what_hints_brought_a_node_that_came_back_and_what_clients_saw_meanwhile() -> None:
     script = leaderless(load_ms=1_000)
     script.write("c1", "k", 10, 12)

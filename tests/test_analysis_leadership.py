@@ -3,7 +3,8 @@
 import pytest
 
 from replication.analysis import analyse
-from replication.analysis.findings import Leadership, SnapshotInstall
+from replication.analysis.findings import Leadership
+from replication.analysis.meanwhile import SnapshotInstall
 from replication.report.leader_rows import election_rows, snapshot_rows, snapshot_table
 from tests.support.histories import LOAD_START_NS, MS, Script, at
 

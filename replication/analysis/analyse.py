@@ -17,6 +17,7 @@ from replication.analysis.ladder import ladder
 from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
 from replication.analysis.leadership import leadership
 from replication.analysis.leases import leases
+from replication.analysis.member_changes import member_changes
 from replication.analysis.promised import reads_show_writes
 from replication.analysis.registry import CHECKS
 from replication.analysis.roles import role_periods
@@ -94,6 +95,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         leadership=leadership(view),
         snapshots=snapshots(view),
         handoffs=handoffs(view),
+        member_changes=member_changes(view),
         conflicts=view.once(ledger) if reads_show_writes(view) else ConflictLedger(),
         convergence=view.once(convergence.report),
         faults=list(history.faults),

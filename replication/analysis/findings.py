@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from replication.analysis.conflict_findings import ConflictLedger
+from replication.analysis.meanwhile import Handoff, MemberChange, Percentiles, SnapshotInstall
 from replication.analysis.pictures import FailoverPicture, WitnessPicture
 from replication.analysis.staleness_findings import KeyAtomicity, Pbs
 from replication.history import DriverReport, FaultRecord
@@ -69,18 +70,6 @@ class Finding:
     promised: bool = True  # whether this side promises it: a broken promise fails a run
     counts: dict[str, int] = field(default_factory=dict)  # further numbers, for expectations
     seconds: float = 0.0  # left out of comparisons between analyses
-
-
-@dataclass(slots=True)
-class Percentiles:
-    """Latencies from the intended start, milliseconds; None where nothing completed."""
-
-    count: int = 0
-    p50_ms: float | None = None
-    p90_ms: float | None = None
-    p99_ms: float | None = None
-    p999_ms: float | None = None
-    max_ms: float | None = None
 
 
 @dataclass(slots=True)
@@ -172,39 +161,6 @@ class Leadership:
     split_votes: int = 0
     terms: int = 0  # burnt
     changes: int = 0  # how often a node came to lead
-
-
-@dataclass(slots=True)
-class SnapshotInstall:
-    """A follower that was brought up to date by a snapshot, and what clients saw meanwhile."""
-
-    node: str
-    sender: str
-    index: int
-    start_ns: int  # its first chunk came
-    end_ns: int  # installed
-    duration_ns: int
-    bytes: int  # of the snapshot
-    bytes_sent: int | None = None  # repetitions included; None: its sender did not tell
-    during: Percentiles = field(default_factory=Percentiles)  # of all acknowledged operations
-    before: Percentiles = field(default_factory=Percentiles)  # while measuring, before any fault
-
-
-@dataclass(slots=True)
-class Handoff:
-    """A node that was away and came back, what hints brought it, and what clients saw meanwhile."""
-
-    node: str
-    start_ns: int  # it was started again
-    end_ns: int  # the last hint was acknowledged
-    duration_ns: int
-    hints: int
-    bytes: int
-    senders: int  # nodes that had kept them
-    refused: dict[str, int] = field(default_factory=dict)  # reason -> hints that were not kept
-    refused_count: int = 0
-    during: Percentiles = field(default_factory=Percentiles)  # of all acknowledged operations
-    before: Percentiles = field(default_factory=Percentiles)  # while measuring, before any fault
 
 
 @dataclass(slots=True)
@@ -356,6 +312,7 @@ class SideFindings:
     leadership: Leadership | None = None
     snapshots: list[SnapshotInstall] = field(default_factory=list)
     handoffs: list[Handoff] = field(default_factory=list)
+    member_changes: list[MemberChange] = field(default_factory=list)
     staleness: Staleness = field(default_factory=Staleness)
     ladder: Ladder = field(default_factory=Ladder)
     pbs: Pbs | None = None

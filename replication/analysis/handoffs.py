@@ -8,12 +8,13 @@ of them looks: scylladb#7976). What was not kept for it is counted by the reason
 from collections import Counter
 from collections.abc import Iterator
 
-from replication.analysis.findings import Handoff
 from replication.analysis.latency import percentiles_within
+from replication.analysis.meanwhile import Handoff
 from replication.analysis.view import View
 from replication.history import FaultRecord, NodeEvent
 
 _STOOD_STILL = "pause"
+_FOR_GOOD = "replace"
 
 
 def handoffs(view: View) -> list[Handoff]:
@@ -21,7 +22,7 @@ def handoffs(view: View) -> list[Handoff]:
     found = [
         handoff
         for fault in view.history.faults
-        if fault.takes_down or fault.kind == _STOOD_STILL
+        if (fault.takes_down and fault.kind != _FOR_GOOD) or fault.kind == _STOOD_STILL
         for node in fault.nodes
         for handoff in _of(view, fault, node)
     ]

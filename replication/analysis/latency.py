@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from replication.analysis.findings import LatencyPoint, Percentiles
+from replication.analysis.findings import LatencyPoint
+from replication.analysis.meanwhile import Percentiles
 from replication.analysis.view import FAIL, NEVER, OK, Columns, Times, View, columns
 from replication.history import Operation
 

@@ -4,8 +4,8 @@ Seconds as the follower counts them, from its first chunk on, and beside them ho
 took while it lasted: sending a snapshot shares the leader, its disk and its links with them.
 """
 
-from replication.analysis.findings import SnapshotInstall
 from replication.analysis.latency import percentiles_within
+from replication.analysis.meanwhile import SnapshotInstall
 from replication.analysis.view import View
 from replication.history import NodeEvent
 

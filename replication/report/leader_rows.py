@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import TypeVar
 
-from replication.analysis.findings import Handoff, Leadership, SideFindings, SnapshotInstall
+from replication.analysis.findings import Leadership, SideFindings
+from replication.analysis.meanwhile import Handoff, MemberChange, SnapshotInstall
 from replication.report import formats
 from replication.report.model import Cell, Row, Table
 
-_Brought = TypeVar("_Brought", SnapshotInstall, Handoff)  # what brought a node up to date
+_Lasting = TypeVar("_Lasting", SnapshotInstall, Handoff, MemberChange)
 
 _ELECTIONS: tuple[tuple[str, Callable[[Leadership], int]], ...] = (
     ("Elections in the whole load", attrgetter("elections")),
@@ -41,7 +42,7 @@ def snapshot_rows(sides: Mapping[str, SideFindings]) -> Iterable[Row]:
 
 
 def longest_rows(
-    label: str, found: Mapping[str, Sequence[_Brought]], text: Callable[[_Brought], str]
+    label: str, found: Mapping[str, Sequence[_Lasting]], text: Callable[[_Lasting], str]
 ) -> Iterable[Row]:
     """Yield what the longest took on each side that has any, and what clients saw meanwhile."""
     longest = {
@@ -60,7 +61,7 @@ def _size_and_time(each: SnapshotInstall) -> str:
     return f"{formats.byte_count(each.bytes)} to {formats.value_text(each.node)} in {took}"
 
 
-def _meanwhile(each: SnapshotInstall | Handoff) -> str:
+def _meanwhile(each: SnapshotInstall | Handoff | MemberChange) -> str:
     before = formats.duration_ms(each.before.p99_ms)
     return f"{formats.duration_ms(each.during.p99_ms)} ({before} before any fault)"
 

@@ -11,7 +11,8 @@ from replication.analysis.conflict_findings import (
     ConflictLedger,
     VanishedWrite,
 )
-from replication.analysis.findings import Handoff, RunFindings, SideFindings, StaleRead
+from replication.analysis.findings import RunFindings, SideFindings, StaleRead
+from replication.analysis.meanwhile import Handoff
 from replication.report import formats, space_time
 from replication.report.model import Chapter, Table
 

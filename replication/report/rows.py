@@ -6,10 +6,10 @@ from operator import attrgetter
 from replication.analysis.findings import (
     Availability,
     ConvergenceReport,
-    Handoff,
     RunFindings,
     SideFindings,
 )
+from replication.analysis.meanwhile import Handoff, MemberChange
 from replication.report import failover_rows, formats
 from replication.report.failover_rows import LONGER, MANY, note, whole
 from replication.report.leader_rows import election_rows, longest_rows, snapshot_rows
@@ -34,7 +34,11 @@ def sections(run: RunFindings) -> list[Section]:
         Section(
             "availability",
             "Availability and latency",
-            [*_availability_rows(run.sides), *_latency_rows(run.sides)],
+            [
+                *_availability_rows(run.sides),
+                *_latency_rows(run.sides),
+                *_member_rows(run.sides),
+            ],
             "Latency counts from the intended start, so waiting for a slow cluster is included.",
         ),
         Section(
@@ -181,6 +185,17 @@ def _conflict_rows(sides: Sides) -> Iterable[Row]:
             MANY,
             headline,
         )
+
+
+def _member_rows(sides: Sides) -> Iterable[Row]:
+    changes = {name: side.member_changes for name, side in sides.items()}
+    yield from longest_rows("Change of members that took longest", changes, _changed)
+
+
+def _changed(each: MemberChange) -> str:
+    moved = "" if each.keys is None else f", {formats.plural(each.keys, 'key')} moved"
+    size = "" if each.bytes is None else f" ({formats.byte_count(each.bytes)})"
+    return f"{each.words}: {formats.duration_ns(each.duration_ns)}{moved}{size}"
 
 
 _REPAIRS = (

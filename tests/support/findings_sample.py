@@ -14,7 +14,6 @@ from replication.analysis.findings import (
     FailoverStep,
     Finding,
     LatencyPoint,
-    Percentiles,
     RolePeriod,
     RunFindings,
     SideFindings,
@@ -22,6 +21,7 @@ from replication.analysis.findings import (
     Verdict,
     Witness,
 )
+from replication.analysis.meanwhile import Percentiles
 from replication.history import FaultRecord
 
 MS = 1_000_000

@@ -125,7 +125,7 @@ class FaultRecord:
     evidence: list[str] = field(default_factory=list)  # sentences with numbers
     effective: bool = False  # whether there is evidence that it took effect
     problem: str | None = None
-    takes_down: bool = False  # its nodes were down until it was healed
+    takes_down: bool = False  # its nodes were down until it was healed, or for good
     momentary: bool = False  # over by itself (a restart, a command): it shows in what comes after
 
 

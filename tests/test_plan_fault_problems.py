@@ -75,6 +75,18 @@ FAULTS = [
         ".target: expected a spare node, n6",
     ),
     (
+        FAULT.replace("kill", "replace"),
+        '.kind: "replace" needs a spare node, cluster.spares is 0',
+    ),
+    (
+        FAULT.replace("kill", "replace").replace("n1", "n1,n2") + SPARES,
+        '.target: "n1,n2" is more than one node, expected one for kind = replace',
+    ),
+    (
+        FAULT.replace("kill", "replace").replace('target = "n1"', "") + SPARES,
+        f".target: missing, expected n1 to n5, {TARGETS}",
+    ),
+    (
         FAULT.replace("n1", "n6") + SPARES,
         ".target: n6 is a spare node that has not joined by then",
     ),

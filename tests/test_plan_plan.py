@@ -331,6 +331,7 @@ TOLD = [
     ('kind = "wipe"\ntarget = "all"', "kill all nodes and wipe the disk; start them again, with"),
     ('kind = "join"', "start the spare node n6 and add it to the cluster."),
     ('kind = "leave"\ntarget = "follower"', "remove a follower from the cluster. Leaderless"),
+    ('kind = "replace"\ntarget = "n2"', "kill n2 for good and put n6 in its place."),
     ('kind = "transfer"', "transfer the leadership. Leader side only."),
     (
         'kind = "partition"\nshape = "one-way"\ntarget = "leader"',

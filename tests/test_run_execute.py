@@ -157,26 +157,46 @@ def test_members_come_and_go_and_a_wiped_node_begins_anew(tmp_path: Path) -> Non
         {"kind": "join", "at": "200ms"},
         {"kind": "wipe", "target": ["n1", "n2"], "at": "600ms", "for": "300ms"},
         {"kind": "transfer", "at": "700ms"},
+        {"kind": "kill", "target": "n3", "at": "900ms", "for": "200ms"},
+        {"kind": "replace", "target": "n3", "at": "1s"},
         {"kind": "leave", "target": "n4", "at": "1400ms"},
     ]
-    cluster = {"nodes": 3, "spares": 1, "leaderless": "tests.support.echo_core:backend"}
+    cluster = {"nodes": 3, "spares": 2, "leaderless": "tests.support.echo_core:backend"}
     the_plan = plan(*faults, cluster=cluster, mix={"get": 0.5, "put": 0.5})
     history = asyncio.run(execute(the_plan, Family.LEADERLESS, tmp_path)).history
     assert_nothing_left(tmp_path)
     assert history.problems == []
-    joined, wiped, left = history.faults
-    for each in history.faults:
+    joined, wiped, killed, replaced, left = history.faults
+    for each in (joined, wiped, replaced, left):
         assert each.effective, each
+    assert not any("serves again" in words for words in killed.evidence), "it was replaced"
+    assert replaced.words == "kill n3 for good and put n5 in its place"
+    assert any("answered: heard of replace_member" in words for words in replaced.evidence)
     assert joined.words == "add n4 to the cluster"
     assert any(words.startswith("n4 serves as pid") for words in joined.evidence)
     assert any("answered: heard of add_member" in words for words in joined.evidence)
     assert sum("is gone" in words for words in wiped.evidence) == 2
     assert sum("serves again" in words for words in wiped.evidence) == 2
     assert any("answered: heard of remove_member" in words for words in left.evidence)
-    assert history.nodes == ["n1", "n2", "n3", "n4"]
+    assert history.nodes == ["n1", "n2", "n3", "n4", "n5"]
     starts = [each for each in history.events if each.name == "node_started"]
-    assert sorted(each.node for each in starts) == ["n1", "n1", "n2", "n2", "n3", "n4"]
+    assert sorted(each.node for each in starts) == ["n1", "n1", "n2", "n2", "n3", "n4", "n5"]
     assert all(each.fields["recovered_records"] == 0 for each in starts)
+
+
+def test_a_node_that_nobody_would_replace_is_started_again(tmp_path: Path) -> None:
+    cluster = {"nodes": 3, "spares": 1, "leaderless": "tests.support.echo_core:stubborn"}
+    the_plan = plan({"kind": "replace", "target": "n3", "at": "300ms"}, cluster=cluster)
+    history = asyncio.run(execute(the_plan, Family.LEADERLESS, tmp_path)).history
+    assert_nothing_left(tmp_path)
+    (replaced,) = history.faults
+    assert not replaced.effective
+    assert replaced.problem is not None
+    assert "refused: as it is, it stays" in replaced.problem
+    assert any(words.startswith("n3 serves again") for words in replaced.evidence)
+    starts = [each.node for each in history.events if each.name == "node_started"]
+    assert sorted(starts) == ["n1", "n2", "n3", "n3", "n4"]
+    assert {each.node for each in history.contents} <= {"n1", "n2", "n3"}
 
 
 RUNNER = """

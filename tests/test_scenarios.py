@@ -9,7 +9,6 @@ import pytest
 from replication.analysis import known_checks, measure_problem
 from replication.errors import ConfigError
 from replication.plan import (
-    FaultKind,
     Plan,
     describe,
     find_backend,
@@ -66,6 +65,7 @@ def test_every_promised_scenario_is_there() -> None:
         "hint-loss",
         "hint-storm",
         "quorum-table",
+        "replace-node",
         "non-monotonic-reads",
         "shopping-cart",
         "sibling-explosion",
@@ -106,7 +106,7 @@ def test_it_is_short_and_its_faults_leave_time_to_recover(name: str) -> None:
     assert timing.duration_ns + timing.settle_ns <= SECONDS_MAX * 1_000_000_000
     for fault in plan.faults:
         assert fault.at_ns >= timing.warmup_ns + 1_000_000_000
-        if fault.kind not in (FaultKind.RESTART, FaultKind.JOIN, FaultKind.LEAVE):
+        if not fault.kind.is_momentary:
             assert fault.until_ns is not None
             assert timing.duration_ns - fault.until_ns >= 2_000_000_000
 

@@ -37,8 +37,13 @@ def only(family: Family, planned: PlannedFault) -> PlannedFault:
     )
 
 
-def run(*faults: PlannedFault, family: Family = Family.LEADERLESS, spares: int = 0) -> Simulated:
-    plan = make_plan(seconds=1.5, faults=faults, leaderless=ECHO, workload=READS_AND_WRITES)
+def run(
+    *faults: PlannedFault,
+    family: Family = Family.LEADERLESS,
+    spares: int = 0,
+    leaderless: str = ECHO,
+) -> Simulated:
+    plan = make_plan(seconds=1.5, faults=faults, leaderless=leaderless, workload=READS_AND_WRITES)
     names = tuple(f"n{6 + number}" for number in range(spares))
     simulated = simulate(replace(plan, spares=names), family)
     assert simulated.broken is None
@@ -69,6 +74,49 @@ def test_a_spare_joins_and_leaves_again() -> None:
     started = [each.node for each in simulated.history.events if each.name == "role_changed"]
     assert sorted(started) == ["n1", "n2", "n3", "n4", "n5", "n6"], "n7 was never needed"
     assert "n6" not in {each.node for each in simulated.history.contents}, "it is no member"
+
+
+def test_a_node_that_is_replaced_stays_dead_and_a_spare_is_in_its_place() -> None:
+    """Also when another fault that had killed it is over."""
+    killed = fault(1, FaultKind.KILL, 200, 700, "n2")
+    replaced = replace(fault(2, FaultKind.REPLACE, 300, 0, "n2"), spare="n6")
+    simulated = run(killed, replaced, spares=1)
+    assert record(simulated, 2).evidence == [
+        "n2 was down already",
+        "n6 was started",
+        "n1 answered: heard of replace_member",
+        "n6 is unspecified",
+    ]
+    assert record(simulated, 2).effective
+    started = [each.node for each in simulated.history.events if each.name == "role_changed"]
+    assert sorted(started) == ["n1", "n2", "n3", "n4", "n5", "n6"], "n2 once"
+    assert "n2" not in {each.node for each in simulated.history.contents}
+
+
+def test_a_node_is_started_again_if_nobody_would_replace_it() -> None:
+    replaced = replace(fault(1, FaultKind.REPLACE, 300, 0, "n2"), spare="n6")
+    simulated = run(replaced, spares=1, leaderless="tests.support.echo_core:stubborn")
+    assert not record(simulated).effective
+    assert record(simulated).evidence == [
+        "n2 died, for good",
+        "n6 was started",
+        "n1 refused: as it is, it stays",
+        "n2 was started again, not replaced",
+    ]
+    started = [each.node for each in simulated.history.events if each.name == "role_changed"]
+    assert sorted(started) == ["n1", "n2", "n2", "n3", "n4", "n5", "n6"]
+    assert "n6" not in {each.node for each in simulated.history.contents}, "it is no member"
+
+
+def test_a_node_that_was_replaced_stays_dead_although_nobody_said_so() -> None:
+    """The operator gives up, and sees who is a member."""
+    replaced = replace(fault(1, FaultKind.REPLACE, 300, 0, "n2"), spare="n6")
+    simulated = run(replaced, spares=1, leaderless="tests.support.echo_core:mute")
+    assert not record(simulated).effective
+    assert record(simulated).problem == "n5 refused: it was not done in time"
+    started = [each.node for each in simulated.history.events if each.name == "role_changed"]
+    assert sorted(started) == ["n1", "n2", "n3", "n4", "n5", "n6"], "n2 once"
+    assert "n2" not in {each.node for each in simulated.history.contents}
 
 
 def test_a_side_that_is_not_meant_does_not_hear_of_a_fault() -> None:

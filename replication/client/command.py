@@ -4,7 +4,7 @@ The leader if one is known, whoever a refusal hints at, else the nodes in turn. 
 write, a command of unknown fate is asked for again: adding a member twice adds one member.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from replication.errors import Conflict, InvalidRequest, NotLeader, OperationError
 from replication.protocol import NodeId
@@ -46,9 +46,9 @@ class CommandSession:
     def done_before(self) -> control_pb2.CommandResponse | None:
         """Return the answer to a removal that is refused because an earlier attempt did it.
 
-        Nobody finds a member to remove any more. None where the refusal stands.
+        Nobody finds a member to remove or to replace any more. None where the refusal stands.
         """
-        removal = self.request.WhichOneof("command") == "remove_member"
+        removal = self.request.WhichOneof("command") in ("remove_member", "replace_member")
         if not (removal and self._unsure and isinstance(self.error, InvalidRequest)):
             return None
         return control_pb2.CommandResponse(
@@ -86,6 +86,16 @@ def add(node: NodeId) -> control_pb2.CommandRequest:
 def remove(node: NodeId) -> control_pb2.CommandRequest:
     """Return the command that takes a node out of the cluster."""
     return control_pb2.CommandRequest(remove_member=control_pb2.RemoveMember(node=node))
+
+
+def replace(node: NodeId, by: NodeId) -> control_pb2.CommandRequest:
+    """Return the command that puts one node in the place of another."""
+    return control_pb2.CommandRequest(replace_member=control_pb2.ReplaceMember(node=node, by=by))
+
+
+def knows(statuses: Iterable[control_pb2.NodeStatus], node: NodeId) -> bool:
+    """Return whether some node counts ``node`` among its peers: it is a member, or is to be."""
+    return any(peer.node == node for status in statuses for peer in status.peers)
 
 
 def looks(status: control_pb2.NodeStatus) -> str:

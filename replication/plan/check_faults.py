@@ -16,6 +16,7 @@ _KEYS = {
     FaultKind.WIPE: ("target", *_END),
     FaultKind.JOIN: ("target",),
     FaultKind.LEAVE: ("target",),
+    FaultKind.REPLACE: ("target",),
     FaultKind.TRANSFER: ("target",),
     FaultKind.PARTITION: ("target", "shape", "sides", "direction", *_END),
     FaultKind.DELAY: ("target", "delay", "jitter", *_END),

@@ -41,13 +41,18 @@ def check_targets(document: Document, problems: Problems) -> None:
             _join(fault, path, spares.get(id(fault)), members, document, problems)
             members.add(spares.get(id(fault), ""))
             continue
+        if fault.kind is FaultKind.REPLACE:
+            _spare_left(fault, path, spares.get(id(fault)), document, problems)
         for text, place in _expressions(fault, path, document, problems):
             target = parse_target(text)
             _expression(text, target, fault, place, document, problems)
             if target.role is Role.NAMED and problems.sound(("cluster", "nodes"), place):
                 _presence(target, place, members, away, document, problems)
-            if fault.kind is FaultKind.LEAVE and target.role is Role.NAMED:
+            goes = fault.kind in (FaultKind.LEAVE, FaultKind.REPLACE)
+            if goes and target.role is Role.NAMED:
                 away.update(target.arguments)
+        if fault.kind is FaultKind.REPLACE:
+            members.add(spares.get(id(fault), ""))
 
 
 def _side(fault: FaultTable, path: Path, problems: Problems) -> None:
@@ -68,16 +73,26 @@ def _join(
     problems: Problems,
 ) -> None:
     spares = spares_of(document)
-    if not problems.sound(("cluster", "spares"), ("cluster", "nodes")):
+    if not _spare_left(fault, path, spare, document, problems):
         return
-    if not spares:
-        problems.add((*path, "kind"), '"join" needs a spare node, cluster.spares is 0')
-    elif fault.target is None and spare is None:
-        problems.add((*path, "kind"), f"no spare node is left, cluster.spares is {len(spares)}")
-    elif spare not in spares:
+    if spare not in spares:
         problems.add((*path, "target"), f"expected a spare node, {_range(spares)}")
     elif spare in members:
         problems.add((*path, "target"), f"{spare} joins twice")
+
+
+def _spare_left(
+    fault: FaultTable, path: Path, spare: str | None, document: Document, problems: Problems
+) -> bool:
+    """Return whether there is a spare node for the fault; complain if not."""
+    if not problems.sound(("cluster", "spares"), ("cluster", "nodes")):
+        return False
+    spares = spares_of(document)
+    if not spares:
+        problems.add((*path, "kind"), f'"{fault.kind}" needs a spare node, cluster.spares is 0')
+    elif spare is None:
+        problems.add((*path, "kind"), f"no spare node is left, cluster.spares is {len(spares)}")
+    return bool(spares) and spare is not None
 
 
 def _expressions(

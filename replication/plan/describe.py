@@ -64,6 +64,8 @@ _MEASURES = {
     "leadership.pre_votes": "number of rounds of pre-votes",
     "leadership.split_votes": "number of split votes",
     "leadership.terms": "number of terms burnt",
+    "member_changes.*.during.p90": "90th percentile of the latency while members change",
+    "member_changes.*.duration": "time until the members had changed",
     "operations.unknown": "number of operations of unknown outcome",
     "reads.p50": "median latency of reads",
     "reads.p99": "99th percentile of the latency of reads",
@@ -247,7 +249,7 @@ def _act(fault: PlannedFault) -> str:
             return deed_words(fault, "" if _text(fault) == ALL else whom)
         case FaultKind.JOIN:
             return f"start the spare node {whom} and {deed_words(fault, 'it')}"
-        case FaultKind.LEAVE:
+        case FaultKind.LEAVE | FaultKind.REPLACE:
             return deed_words(fault, whom)
         case FaultKind.CLOCK:
             return f"{deed_words(fault, whom)}; right again {end}"

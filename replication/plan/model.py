@@ -72,6 +72,7 @@ class FaultKind(StrEnum):
     WIPE = "wipe"  # SIGKILL and an empty disk; started again, under its old name, when healed
     JOIN = "join"  # start a spare node and ask the cluster to take it in
     LEAVE = "leave"  # ask the cluster to do without a node; its process goes on
+    REPLACE = "replace"  # kill a node for good, start a spare and ask for it in that one's place
     TRANSFER = "transfer"  # ask the leader to hand its office over
     PARTITION = "partition"  # cut the links between two sides
     DELAY = "delay"  # every message on the target's links
@@ -91,7 +92,7 @@ class FaultKind(StrEnum):
     @property
     def is_command(self) -> bool:
         """Whether it is something that an operator asks of the cluster."""
-        return self in (FaultKind.JOIN, FaultKind.LEAVE, FaultKind.TRANSFER)
+        return self in (FaultKind.JOIN, FaultKind.LEAVE, FaultKind.REPLACE, FaultKind.TRANSFER)
 
     @property
     def is_momentary(self) -> bool:
@@ -177,15 +178,16 @@ class PlannedFault:
     reorder: float = 0.0
     hold_ns: int = 0  # at most, of copies and of messages held back
     bytes_per_s: int = 0  # 0: no limit
+    spare: str = ""  # of FaultKind.REPLACE: who takes the place of the target
     clock: ClockFault | None = None  # of FaultKind.CLOCK
     disk: DiskFault | None = None  # of FaultKind.DISK
 
     @property
     def takes_down(self) -> bool:
-        """Whether its nodes are down until it is healed."""
+        """Whether its nodes are down until it is healed, or for good."""
         downs = (DiskEffect.FULL, DiskEffect.LOSE_UNSYNCED)
         ends = self.disk is not None and self.disk.effect in downs
-        return ends or self.kind in (FaultKind.KILL, FaultKind.WIPE)
+        return ends or self.kind in (FaultKind.KILL, FaultKind.WIPE, FaultKind.REPLACE)
 
 
 @dataclass(frozen=True, slots=True)

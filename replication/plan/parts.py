@@ -216,18 +216,21 @@ def faults(document: Document) -> tuple[PlannedFault, ...]:
 def spares_that_join(document: Document) -> dict[int, str]:
     """Return which spare each join is about, by the id of its table: the next one, if unnamed.
 
-    A join for which no spare is left is not in it.
+    A replacement takes the next one too. One for which no spare is left is not in it.
     """
-    joins = [each for each in document.fault if each.kind is FaultKind.JOIN]
+    coming = (FaultKind.JOIN, FaultKind.REPLACE)
+    joins = [each for each in document.fault if each.kind in coming]
     joins.sort(key=lambda each: each.at or 0)
     named = {
         id(each): target_text(each.target)
         for each in joins
-        if each.target is not None and not isinstance(each.target, TargetTable)
+        if each.kind is FaultKind.JOIN
+        and each.target is not None
+        and not isinstance(each.target, TargetTable)
     }
     left = iter([spare for spare in spares_of(document) if spare not in named.values()])
     for each in joins:
-        if each.target is None and (spare := next(left, None)) is not None:
+        if id(each) not in named and (spare := next(left, None)) is not None:
             named[id(each)] = spare
     return named
 
@@ -235,7 +238,8 @@ def spares_that_join(document: Document) -> dict[int, str]:
 def _fault(number: int, table: FaultTable, spare: str | None) -> PlannedFault:
     assert table.kind is not None
     assert table.at is not None
-    targets, shared = targets_of(table, spare)
+    replaces = table.kind is FaultKind.REPLACE
+    targets, shared = targets_of(table, None if replaces else spare)
     return PlannedFault(
         number=number,
         kind=table.kind,
@@ -253,6 +257,7 @@ def _fault(number: int, table: FaultTable, spare: str | None) -> PlannedFault:
         reorder=table.reorder or 0.0,
         hold_ns=HOLD_NS if table.hold is None else table.hold,
         bytes_per_s=table.bandwidth or 0,
+        spare=(spare or "") if replaces else "",
         clock=_clock(table) if table.kind is FaultKind.CLOCK else None,
         disk=_disk(table) if table.kind is FaultKind.DISK else None,
     )

@@ -69,6 +69,8 @@ def deed_words(fault: PlannedFault, whom: str) -> str:
             return f"add {whom} to the cluster"
         case FaultKind.LEAVE:
             return f"remove {whom} from the cluster"
+        case FaultKind.REPLACE:
+            return f"kill {whom} for good and put {fault.spare} in its place"
         case FaultKind.TRANSFER:
             return f"transfer the leadership to {whom}" if whom else "transfer the leadership"
         case FaultKind.WIPE:

@@ -129,6 +129,7 @@ SwarmFaultKind: TypeAlias = Literal[
     "transfer",
     "join",
     "leave",
+    "replace",
 ]
 
 
@@ -144,10 +145,10 @@ class SwarmTable(Section):
     duration: Times = Field(default=[1_000_000_000, 3_000_000_000])
     faults: Span = Field(default=[1, 6])
     fault_kinds: list[SwarmFaultKind] = Field(
-        default=[each for each in get_args(SwarmFaultKind) if each != "wipe"],
+        default=[each for each in get_args(SwarmFaultKind) if each not in ("wipe", "replace")],
         min_length=1,
-        description="all of them if left out, but for wipe: a Raft node whose disk is empty is not "
-        "to come back under its name",
+        description="all of them if left out, but for wipe, since a Raft node whose disk is empty "
+        "is not to come back under its name, and for replace, which befalls one node in some seeds",
     )
     fault_length: Times = Field(default=[20_000_000, 1_200_000_000])
     fault_loss: Share = Field(default=0.5, description="of a loss fault, at most")

@@ -164,15 +164,21 @@ class Nemesis:
 
     async def _command(self, active: _Active) -> None:
         resolved, members = active.resolved, self.members
-        if resolved.planned.kind is FaultKind.JOIN:
-            self.ran += resolved.nodes
-        active.evidence += await self._strikes.command(resolved, members, self._leader)
-        if all(each.shown for each in active.evidence):
-            match resolved.planned.kind:
-                case FaultKind.JOIN:
-                    members += resolved.nodes
-                case FaultKind.LEAVE:
-                    members[:] = [each for each in members if each not in resolved.nodes]
+        kind, nodes = resolved.planned.kind, resolved.nodes
+        coming = {FaultKind.JOIN: nodes, FaultKind.REPLACE: (resolved.planned.spare,)}.get(kind, ())
+        self.ran += coming
+        if kind is FaultKind.REPLACE:
+            async with self._locks[nodes[0]]:
+                active.evidence += await self._strikes.bury(nodes[0])
+        evidence, done = await self._strikes.command(resolved, members, self._leader)
+        active.evidence += evidence
+        if done and kind in (FaultKind.LEAVE, FaultKind.REPLACE):
+            members[:] = [each for each in members if each not in nodes]
+        if done:
+            members += coming
+        elif kind is FaultKind.REPLACE:
+            async with self._locks[nodes[0]]:
+                active.evidence += await self._strikes.exhume(nodes[0])
 
     async def _heal_after(self, injection: asyncio.Task[None], number: int) -> None:
         await injection

@@ -26,6 +26,7 @@ class Strikes:
         self._cluster = cluster
         self._cuts = cuts
         self._conditions = Conditions(cluster)
+        self._gone: set[NodeId] = set()  # replaced: nothing starts them again
 
     async def inject(self, fault: PlannedFault, node: NodeId) -> list[Evidence]:
         """Strike a node; return the evidence that it was struck."""
@@ -54,6 +55,8 @@ class Strikes:
             await self._conditions.renew(node)
         elif _is_condition(fault):
             evidence += await self._conditions.remove(fault, node)
+        if node in self._gone:
+            return evidence
         if fault.takes_down and (fault.disk is None or not self._cluster.is_running(node)):
             evidence.append(await self._start(node))
         return evidence
@@ -81,12 +84,30 @@ class Strikes:
         await self._conditions.renew(node)
         return evidence
 
+    async def bury(self, node: NodeId) -> list[Evidence]:
+        """Kill a node that nothing is to start again, also not the end of another fault."""
+        self._gone.add(node)
+        if self._cluster.is_running(node):
+            return [await self._cluster.kill(node)]
+        return [Evidence(f"{node} was down already", True)]
+
+    async def exhume(self, node: NodeId) -> list[Evidence]:
+        """Start a node again that was to be replaced and is a member still."""
+        self._gone.discard(node)
+        return [await self._start(node)]
+
     async def command(
         self, resolved: ResolvedFault, members: Sequence[NodeId], leader: NodeId | None
-    ) -> list[Evidence]:
-        """Ask the cluster for what an operator wants; return the evidence that it was done."""
+    ) -> tuple[list[Evidence], bool]:
+        """Ask the cluster for what an operator wants.
+
+        Returns the evidence that it was done, and whether the members are as was asked.
+        """
         node = resolved.nodes[0] if resolved.nodes else None
         evidence = []
+        about = node
+        # Who leaves is asked last: others stay to see it through.
+        asked = sorted(members, key=lambda each: each == node)
         match resolved.planned.kind:
             case FaultKind.JOIN:
                 assert node is not None, "somebody joins"
@@ -94,19 +115,28 @@ class Strikes:
                 request = command.add(node)
             case FaultKind.LEAVE:
                 assert node is not None, "somebody leaves"
-                request = command.remove(node)
+                request, about = command.remove(node), None
+            case FaultKind.REPLACE:
+                assert node is not None, "somebody is replaced"
+                about = resolved.planned.spare
+                evidence.append(await self._start(about))
+                request = command.replace(node, about)
+                asked = [each for each in asked if each != node]
+                leader = None if leader == node else leader
             case _:
                 request = command.transfer(node)
-        # Who leaves is asked last: others stay to see it through.
-        asked = sorted(members, key=lambda each: each == node)
         session = CommandSession(asked, leader, request)
         response = await self._ask(session)
-        if response is None:
-            return [*evidence, Evidence(session.problem(), False)]
-        evidence.append(Evidence(session.words(response), True))
-        if resolved.planned.kind is not FaultKind.LEAVE and node is not None:
-            evidence.append(await self._looks(node))
-        return evidence
+        if response is not None:
+            evidence.append(Evidence(session.words(response), True))
+            if about is not None:
+                evidence.append(await self._looks(about))
+            return evidence, True
+        evidence.append(Evidence(session.problem(), False))
+        if about is None or resolved.planned.kind is not FaultKind.REPLACE:
+            return evidence, False
+        found = await self._cluster.control.statuses(asked, LOOK_TIMEOUT_S)
+        return evidence, command.knows((each.status for each in found.values()), about)
 
     async def _ask(self, session: CommandSession) -> control_pb2.CommandResponse | None:
         give_up_ns = time.monotonic_ns() + command.LIMIT_NS

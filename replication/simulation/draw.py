@@ -24,6 +24,9 @@ MACHINE_KINDS = (
 MILLISECOND_NS = 1_000_000
 JOINS_MAX = 2
 LEAVES_MAX = 1  # of three members two are left
+REPLACE = "replace"
+REPLACED_SHARE = 0.25  # of the seeds have a node replaced: one, since its disk is lost
+CHANGES_MAX = {"join": JOINS_MAX, "leave": LEAVES_MAX}
 MOMENTARY_KINDS = ("restart", "transfer", "join", "leave")
 WIPE_GAP_NS = 500 * MILLISECOND_NS  # between wipes: what a wiped node lacks must be sent again
 
@@ -59,9 +62,12 @@ def draw_scenario(raw: Mapping[str, Any], name: str, seed: int) -> Tables:
         settings = _settings(raw, limits, family, stream(seed, "swarm", "settings", family))
         if settings:
             drawn[family] = settings
-    if "join" in limits.fault_kinds:
-        drawn["cluster"]["spares"] = JOINS_MAX
+    spares = JOINS_MAX * ("join" in limits.fault_kinds)
+    if spares:
+        drawn["cluster"]["spares"] = spares
     _faults(drawn, limits, nodes, _whole_ms(duration_ns), stream(seed, "swarm", "faults"))
+    if REPLACE in limits.fault_kinds:
+        _replace(drawn, _whole_ms(duration_ns), stream(seed, "swarm", REPLACE))
     return drawn
 
 
@@ -122,11 +128,12 @@ def _chosen(choices: Choices, rng: Random) -> Tables:
 def _faults(drawn: Tables, limits: SwarmTable, nodes: int, duration_ns: int, rng: Random) -> None:
     wiped_until_ns = -WIPE_GAP_NS
     found: list[tuple[int, Tables]] = []
-    for _ in range(_between(rng, limits.faults)):
+    kinds = [kind for kind in limits.fault_kinds if kind != REPLACE]
+    for _ in range(_between(rng, limits.faults) if kinds else 0):
         at_ns = _whole_ms(int(rng.random() * duration_ns * 0.9))
         length_ns = _whole_ms(_between(rng, limits.fault_length))
         until_ns = min(at_ns + length_ns, duration_ns)
-        kind = limits.fault_kinds[int(rng.random() * len(limits.fault_kinds))]
+        kind = kinds[int(rng.random() * len(kinds))]
         table: Tables = {"kind": kind, "at": _ms_text(at_ns)}
         if kind not in MOMENTARY_KINDS:
             table["for"] = _ms_text(until_ns - at_ns)
@@ -141,10 +148,21 @@ def _faults(drawn: Tables, limits: SwarmTable, nodes: int, duration_ns: int, rng
                 continue
             wiped_until_ns = max(wiped_until_ns, until_ns)
         changes = sum(each["kind"] == kind for _, each in found)
-        if (kind, changes) in (("join", JOINS_MAX), ("leave", LEAVES_MAX)):
+        if changes == CHANGES_MAX.get(kind):
             continue
         found.append((at_ns, table))
     drawn["fault"] += [table for _, table in sorted(found, key=lambda each: each[0])]
+
+
+def _replace(drawn: Tables, duration_ns: int, rng: Random) -> None:
+    """Let a node be replaced in some seeds. The other faults of a seed stay what they are."""
+    wanted, moment, choice = rng.random(), rng.random(), rng.random()
+    if wanted >= REPLACED_SHARE and drawn["fault"]:
+        return
+    drawn["cluster"]["spares"] = drawn["cluster"].get("spares", 0) + 1
+    target = "leader" if choice < 0.4 else "follower"
+    at = _ms_text(moment * duration_ns * 0.9)
+    drawn["fault"].append({"kind": REPLACE, "at": at, "target": target})
 
 
 def _machine_fault(table: Tables, limits: SwarmTable, rng: Random) -> None:

@@ -34,8 +34,13 @@ def judge(simulated: Simulated) -> Failure | None:
     if history.problems:
         return Failure("progress", "; ".join(history.problems))
     # What the backends promise of histories, they promise of disks that forget nothing. What holds
-    # all the same when a disk is wiped is for the invariants to say.
-    wiped = any(fault.kind == "wipe" and fault.effective for fault in history.faults)
+    # all the same when a disk is wiped is for the invariants to say. The disk of a node that is
+    # replaced is one that is lost: where one node acknowledges (W = 1), too much.
+    alone = history.settings.get("w") == 1
+    wiped = any(
+        (fault.kind == "wipe" and fault.effective) or (fault.kind == "replace" and alone)
+        for fault in history.faults
+    )
     findings = {} if wiped else analyse(history).findings
     for name, finding in findings.items():
         if finding.promised and finding.verdict is Verdict.VIOLATED:

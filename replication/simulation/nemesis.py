@@ -274,16 +274,27 @@ class Nemesis:
             case FaultKind.LEAVE:
                 assert node is not None, "somebody leaves"
                 self._command(active, node, command.remove(node))
+            case FaultKind.REPLACE:
+                assert node is not None, "somebody is replaced"
+                spare = resolved.planned.spare
+                down = self._world.take_down(node, active.record.number) is None
+                active.note(f"{node} was down already" if down else f"{node} died, for good")
+                self.ran.append(spare)
+                ask = partial(self._command, active, spare, command.replace(node, spare))
+                self._world.launch(spare, ask)
             case _:
                 self._command(active, node, command.transfer(node))
 
     def _command(
         self, active: _Active, node: NodeId | None, request: control_pb2.CommandRequest
     ) -> None:
-        if request.WhichOneof("command") == "add_member":
+        if request.WhichOneof("command") in ("add_member", "replace_member"):
             active.note(f"{node} was started")
         # Who leaves is asked last: others stay to see it through.
-        asked = sorted(self.members, key=lambda each: each == node)
+        gone = request.replace_member.node
+        asked = sorted(
+            (each for each in self.members if each != gone), key=lambda each: each == node
+        )
         session = CommandSession(asked, self._world.leader(), request)
         done = partial(self._commanded, active, node, session)
         Operator(self._world, session, done).begin()
@@ -298,16 +309,28 @@ class Nemesis:
         self.commands -= 1
         self._active.pop(active.record.number, None)
         self._healed(active)
+        statuses = self._world.statuses()
+        replaced = session.request.replace_member.node
         if response is None:
             active.note(session.problem(), shown=False)
+            if replaced and node is not None and command.knows(statuses.values(), node):
+                self._count(node, replaced)
+            elif replaced:
+                back = partial(active.note, f"{replaced} was started again, not replaced", False)
+                self._world.bring_back(replaced, active.record.number, back)
             return
         active.note(session.words(response))
-        statuses = self._world.statuses()
-        kind = session.request.WhichOneof("command")
-        if kind == "remove_member":
-            self.members[:] = [each for each in self.members if each != node]
-            return
-        if kind == "add_member" and node is not None:
-            self.members.append(node)
+        match session.request.WhichOneof("command"):
+            case "remove_member":
+                self._count(None, node)
+                return
+            case "add_member" | "replace_member":
+                self._count(node, replaced)
         if node in statuses:
             active.note(command.looks(statuses[node]))
+
+    def _count(self, coming: NodeId | None, leaving: NodeId | None) -> None:
+        """Take down that the members are others from now on."""
+        self.members[:] = [each for each in self.members if each != leaving]
+        if coming is not None:
+            self.members.append(coming)

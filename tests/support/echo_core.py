@@ -9,13 +9,13 @@ which remember it without persisting. Keys with a meaning:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, ClassVar
 
 from google.protobuf.message import Message
 
-from replication.errors import QuorumTimeout
+from replication.errors import InvalidRequest, QuorumTimeout
 from replication.protocol import (
     SETTINGS_CONFIG,
     Backend,
@@ -129,6 +129,30 @@ class EchoCore:
             yield control_pb2.KeyContents(key=key, owners=[self._node])
 
 
+class StubbornCore(EchoCore):
+    """Refuses whatever an operator asks."""
+
+    def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
+        if isinstance(request.body, control_pb2.CommandRequest):
+            return [Reply(request_id, InvalidRequest("as it is, it stays"))]
+        return super().submit(now, request_id, request)
+
+
+class MuteCore(EchoCore):
+    """Puts one node in the place of another, and tells nobody but those who ask who is there."""
+
+    def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
+        if isinstance(request.body, control_pb2.CommandRequest):
+            self._peers.append(request.body.replace_member.by)
+            return []
+        return super().submit(now, request_id, request)
+
+    def status(self) -> control_pb2.NodeStatus:
+        status = super().status()
+        status.peers.extend(control_pb2.PeerStatus(node=peer, alive=True) for peer in self._peers)
+        return status
+
+
 backend = Backend(
     name="echo",
     family=Family.LEADERLESS,
@@ -140,3 +164,5 @@ backend = Backend(
     single_register=False,
     promise=lambda settings: "Nothing.",
 )
+stubborn = replace(backend, create=StubbornCore)
+mute = replace(backend, create=MuteCore)

@@ -43,3 +43,4 @@ def test_a_measure_has_its_unit() -> None:
     assert measured_words("availability.writes.longest_outage_ns", 312_000_000) == "312 ms"
     assert measured_words("handoffs.0.during.p90_ms", 228.384) == "228 ms"
     assert measured_words("handoffs.0.refused_count", 223) == "223"
+    assert measured_words("snapshots.0.bytes", 1_250_800) == "1,250,800"

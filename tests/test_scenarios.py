@@ -17,6 +17,7 @@ from replication.plan import (
     load_scenario,
     make_plan,
 )
+from replication.plan.describe import measure_words
 from replication.plan.load import FOLDERS
 from replication.protocol import Family
 
@@ -87,6 +88,13 @@ def test_it_plans_and_expects_only_what_the_analysis_finds(name: str) -> None:
     assert plan.expectations
     assert plan.question.endswith("?")
     assert len(describe(plan)) > 6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_it_measures_has_words(name: str) -> None:
+    expected = tomllib.loads(find_scenario(name).read_text())["expect"]
+    measures = [each["measure"] for each in expected if "measure" in each]
+    assert not [each for each in measures if measure_words(each) == each]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -173,7 +173,9 @@ def _judge_measure(expectation: Expectation, side: SideFindings) -> tuple[Verdic
 def measured_words(path: str, value: float) -> str:
     """Return a measure with its unit, as far as its name tells one."""
     unit_ns = 1 if path.endswith("_ns") else 1e6 if path.endswith("_ms") else 0
-    return words.milliseconds(round(value * unit_ns)) if unit_ns else f"{value:,.6g}"
+    if unit_ns:
+        return words.milliseconds(round(value * unit_ns))
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.6g}"
 
 
 def overall(

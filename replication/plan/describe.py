@@ -49,6 +49,7 @@ _MEASURES = {
     "conflicts.sibling_sets": "number of sibling sets made",
     "conflicts.unknown_visible": "number of unknown writes that took effect",
     "convergence.after_heal": "time from healing to equal replicas",
+    "failovers.*.elections": "number of elections",
     "failovers.*.read_outage": "read outage",
     "failovers.*.old_leader_returned_after": "time until the old leader was a follower",
     "failovers.*.truncated_acknowledged": "number of acknowledged log entries dropped",
@@ -64,11 +65,16 @@ _MEASURES = {
     "leadership.pre_votes": "number of rounds of pre-votes",
     "leadership.split_votes": "number of split votes",
     "leadership.terms": "number of terms burnt",
+    "leases.count": "number of leases that leaders held",
     "member_changes.*.during.p90": "90th percentile of the latency while members change",
     "member_changes.*.duration": "time until the members had changed",
     "operations.unknown": "number of operations of unknown outcome",
     "reads.p50": "median latency of reads",
     "reads.p99": "99th percentile of the latency of reads",
+    "snapshots.*.bytes": "bytes of the snapshot that was installed",
+    "snapshots.*.duration": "time that the install of a snapshot took",
+    "snapshots.*.during.p99": "99th percentile of the latency while a snapshot is installed",
+    "snapshots.count": "number of snapshots installed",
     "split_brains.*.lost_count": "number of acknowledged writes lost in a split brain",
     "split_brains.count": "number of times that two leaders acknowledged writes at once",
     "staleness.stale": "number of stale reads",
@@ -387,7 +393,9 @@ def measure_words(measure: str) -> str:
 
 def _bound(measure: str, value: float) -> str:
     unit_ns = 1 if measure.endswith("_ns") else 1e6 if measure.endswith("_ms") else 0
-    return duration_text(round(value * unit_ns)) if unit_ns and value >= 0 else f"{value:g}"
+    if unit_ns and value >= 0:
+        return duration_text(round(value * unit_ns))
+    return f"{value:,.0f}" if value == round(value) else f"{value:g}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -127,6 +127,7 @@ class FaultRecord:
     problem: str | None = None
     takes_down: bool = False  # its nodes were down until it was healed, or for good
     momentary: bool = False  # over by itself (a restart, a command): it shows in what comes after
+    deafens: bool = False  # its nodes hear nobody and are heard: a one-way partition
 
 
 @dataclass(slots=True)

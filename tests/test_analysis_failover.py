@@ -6,7 +6,7 @@ import pytest
 
 from replication.analysis import analyse
 from replication.analysis.failover_picture import OPERATIONS_MAX
-from replication.analysis.prediction import Detection
+from replication.analysis.prediction import Detection, heard_before_ns
 from tests.support.histories import FAIL, MS, UNKNOWN, Script, at
 
 RAFT = {
@@ -58,7 +58,8 @@ def test_a_prediction_names_what_it_rests_on() -> None:
     (ledger,) = analyse(failover().history).failovers
     expected = ledger.prediction
     assert expected is not None
-    assert expected.detected_ns == (300 + 300 / 5 - 25) * MS  # the first of four, half a heartbeat
+    assert expected.write_gap_ns == pytest.approx(10 * MS, rel=0.01)
+    assert expected.detected_ns == (300 + 300 / 5) * MS - expected.heard_ns  # the first of four
     assert (expected.followers, expected.rounds, expected.round_ns) == (4, 2, 4 * MS)
     assert expected.elected_ns == expected.detected_ns + 8 * MS
     assert expected.detected_low_ns < expected.detected_ns < expected.detected_high_ns
@@ -69,9 +70,75 @@ def test_monitors_with_one_timeout_are_predicted_without_a_vote() -> None:
     script.history.settings = {"heartbeat_ns": 50 * MS, "detection_timeout_ns": 400 * MS}
     expected = analyse(script.history).failovers[0].prediction
     assert expected is not None
-    assert (expected.detected_ns, expected.elected_ns, expected.rounds) == (375 * MS, None, 0)
-    assert expected.detected_low_ns == pytest.approx(352.5 * MS, abs=10)
-    assert expected.detected_high_ns == pytest.approx(397.5 * MS, abs=10)
+    assert (expected.elected_ns, expected.rounds) == (None, 0)
+    assert expected.detected_ns == 400 * MS - expected.heard_ns
+    assert expected.detected_low_ns == pytest.approx(400 * MS - 1.9 * expected.heard_ns, abs=10)
+    assert expected.detected_high_ns == pytest.approx(400 * MS - 0.1 * expected.heard_ns, abs=10)
+
+
+@pytest.mark.parametrize("gap_ns", [1, 10, 50, 400, None])
+def test_a_leader_was_heard_with_its_last_heartbeat_or_its_last_write(gap_ns: int | None) -> None:
+    rng = Random(7)
+    drawn = [
+        min(rng.uniform(0, 50), rng.expovariate(1 / gap_ns) if gap_ns else 50)
+        for _ in range(50_000)
+    ]
+    assert heard_before_ns(50, gap_ns) == pytest.approx(sum(drawn) / len(drawn), rel=0.02)
+
+
+def test_of_followers_with_a_priority_only_the_first_may_come_first() -> None:
+    script = failover()
+    script.history.settings = {**RAFT, "priority": "n1, n4"}
+    expected = analyse(script.history).failovers[0].prediction
+    assert expected is not None
+    assert (expected.followers, expected.timeout_min_ns, expected.timeout_max_ns) == (
+        1,
+        600 * MS,
+        900 * MS,
+    )
+    script.history.settings = {**RAFT, "priority": "n1"}
+    expected = analyse(script.history).failovers[0].prediction
+    assert expected is not None
+    assert (expected.followers, expected.timeout_min_ns) == (4, 600 * MS)
+
+
+def test_a_leader_that_hands_over_is_not_missed_and_nothing_is_predicted() -> None:
+    script = failover()
+    script.history.faults[0].kind, script.history.faults[0].takes_down = "restart", False
+    started = [each for each in script.history.events if each.name == "election_started"]
+    for each in started:
+        each.fields["silence_ns"] = 2 * MS
+    script.role(2_010, "n1", "follower", 2, "n3")  # while it ends
+    script.event(2_700, "n1", "node_started")
+    script.role(2_750, "n1", "follower", 2, "n3")
+    (ledger,) = analyse(script.history).failovers
+    assert ledger.handed_over
+    assert ledger.prediction is None
+    assert ledger.old_leader_returned_after_ns == 750 * MS
+
+
+def test_a_leader_that_hears_nobody_has_to_give_up_before_it_is_missed() -> None:
+    script = failover()
+    script.history.faults.clear()
+    script.fault(
+        "partition", ["n1"], 2_000, 4_000, deafens=True, sides=[["n1"], ["n2", "n3", "n4", "n5"]]
+    )
+    script.history.settings = {**RAFT, "check_quorum": True}
+    expected = analyse(script.history).failovers[0].prediction
+    assert expected is not None
+    assert expected.detected_ns == (300 + 300 + 300 / 5 - 25) * MS
+    assert expected.detected_low_ns > 560 * MS
+    script.history.settings = {**RAFT, "check_quorum": False}
+    assert analyse(script.history).failovers[0].prediction is None
+
+
+def test_nothing_is_predicted_of_a_fault_that_leaves_the_leader_heard() -> None:
+    script = failover()
+    script.history.faults.clear()
+    script.fault("delay", ["n1"], 2_000, 4_000)
+    (ledger,) = analyse(script.history).failovers
+    assert ledger.steps[1].detail.startswith("n3")
+    assert ledger.prediction is None
 
 
 def test_nothing_is_predicted_without_timeouts_or_without_a_leader_to_lose() -> None:
@@ -190,10 +257,18 @@ def test_leases_end_when_the_node_says_so_or_dies() -> None:
     script.event(900, "n1", "lease_changed", held=False, term=1, until_ns=9, reason="no majority")
     script.event(950, "n1", "lease_changed", held=True, term=1, until_ns=19)  # killed with it
     script.event(2_400, "n3", "lease_changed", held=True, term=2, until_ns=29)
+    script.history.settle_end_ns = at(9_000)
+    stopped = {
+        "held": False,
+        "term": 2,
+        "until_ns": 99,
+        "reason": "leadership is being handed over",
+    }
+    script.event(9_100, "n3", "lease_changed", **stopped)
     found = analyse(script.history)
     assert [(each.node, each.start_ns, each.end_ns, each.why) for each in found.leases] == [
         ("n1", at(100), at(900), "no majority"),
-        ("n1", at(950), at(2_000), "the node died"),
+        ("n1", at(950), at(2_000), "the node ended"),
         ("n3", at(2_400), None, ""),
     ]
     picture = found.failovers[0].picture

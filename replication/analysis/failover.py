@@ -27,6 +27,7 @@ from replication.analysis.failover_picture import picture
 from replication.analysis.findings import Failover, FailoverStep, PartitionSide
 from replication.analysis.leadership import DISABLING, campaigns
 from replication.analysis.prediction import predicted
+from replication.analysis.promised import setting
 from replication.analysis.roles import Turn, roles, struck_nodes, window_end_ns
 from replication.analysis.view import FAIL, OK, UNKNOWN, Times, View, columns
 from replication.history import FaultRecord, NodeEvent, Operation, OperationKind, Outcome
@@ -67,7 +68,7 @@ def failovers(view: View) -> list[Failover]:
         elected = _elected(view, case)
         strikes = case.fault.takes_down or case.fault.kind in DISABLING
         if strikes or elected is not None:
-            found.append(_ledger(view, case, elected))
+            found.append(_ledger(view, case, elected, strikes))
     for ledger in found[PICTURES_MAX:]:
         ledger.picture = None
     return found
@@ -89,7 +90,7 @@ def _elected(view: View, case: _Case) -> tuple[str, Turn] | None:
     return None if found is None or found[1].at_ns >= case.until_ns else found
 
 
-def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None) -> Failover:
+def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None, strikes: bool) -> Failover:
     leads = view.history.family == "leader"
     ledger = Failover(case.fault.number, case.fault.words)
     ledger.left_the_leader_alone = leads and case.leader is None
@@ -118,9 +119,11 @@ def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None) -> Failov
     _follow_old_leader(view, case, ledger)
     if case.leader is not None:
         ledger.old_leader = case.leader
-        touched = struck_nodes(view, case.fault)
-        followers = [each for each in view.history.nodes if each not in touched]
-        ledger.prediction = predicted(view, case.at_ns, followers)
+        ledger.handed_over = _handed_over(view, detected)
+        if strikes and not ledger.handed_over:
+            touched = struck_nodes(view, case.fault)
+            followers = [each for each in view.history.nodes if each not in touched]
+            ledger.prediction = predicted(view, case.at_ns, followers, case.fault.deafens)
     ledger.picture = picture(view, case.at_ns, case.until_ns, ledger.steps)
     return ledger
 
@@ -216,7 +219,9 @@ def _recovered(view: View, case: _Case, from_ns: int | None) -> tuple[int | None
     if before_ns < BEFORE_NS_MIN:
         return None, "less than half a second of load before the fault to compare with"
     before = _between(acknowledged, begin_ns, case.at_ns) * 1e9 / before_ns
-    if from_ns is None or before == 0:
+    if before == 0:
+        return None, "nothing was acknowledged just before the fault to compare with"
+    if from_ns is None:
         return None, ""
     last_ns = min(history.load_end_ns - RATE_WINDOW_NS, from_ns + WATCHED_NS_MAX)
     starts = np.arange(from_ns, last_ns + 1, RATE_STEP_NS)
@@ -293,8 +298,9 @@ def _follow_old_leader(view: View, case: _Case, ledger: Failover) -> None:
     """Note what the old leader had to drop, and when it followed a later one."""
     if case.leader is None:
         return
+    gone_ns = _started_again_ns(view, case)
     for turn in view.once(roles).turns.get(case.leader, []):
-        later = case.at_ns < turn.at_ns < case.until_ns and turn.term > case.term
+        later = gone_ns <= turn.at_ns < case.until_ns and turn.term > case.term
         if later and turn.role == "follower" and turn.leader not in ("", case.leader):
             ledger.old_leader_returned_ns = turn.at_ns
             ledger.old_leader_returned_after_ns = turn.at_ns - case.at_ns
@@ -314,6 +320,30 @@ def _follow_old_leader(view: View, case: _Case, ledger: Failover) -> None:
             ledger.truncated_acknowledged += len(dropped)
             room = max(DROPPED_MAX - len(ledger.dropped_acknowledged), 0)
             ledger.dropped_acknowledged += dropped[:room]
+
+
+def _started_again_ns(view: View, case: _Case) -> int:
+    """Return from when on the old leader can be back: since it was started again, if it ended."""
+    fault = case.fault
+    if not fault.takes_down and fault.kind != "restart":
+        return case.at_ns
+    started = (
+        event.time_ns
+        for event in view.history.events
+        if event.name == "node_started" and event.node == case.leader
+    )
+    return min((each for each in started if each > case.at_ns), default=case.at_ns)
+
+
+def _handed_over(view: View, detected: NodeEvent | None) -> bool:
+    """Return whether a node stood because the leader asked it to: no timeout had passed."""
+    timeout = setting(view, "election_timeout_min_ns") or ""
+    return (
+        detected is not None
+        and detected.name == "election_started"
+        and timeout.isdigit()
+        and int(detected.fields.get("silence_ns") or 0) < int(timeout)
+    )
 
 
 def _was_acknowledged(view: View, case: _Case, event: NodeEvent, write_id: str) -> bool:

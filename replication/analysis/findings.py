@@ -105,12 +105,17 @@ class FailoverPrediction:
     detected_low_ns: int  # one in twenty is noticed sooner
     detected_high_ns: int  # one in twenty is noticed later
     elected_ns: int | None  # None: no write before the fault tells how long a round of votes takes
-    followers: int  # whose timeouts race
-    timeout_min_ns: int
+    followers: int  # whose timeouts race: those that come first by priority
+    timeout_min_ns: int  # theirs
     timeout_max_ns: int
     heartbeat_ns: int
     rounds: int  # of votes; 0: no vote decides, so no election is predicted
     round_ns: int | None  # the median write before the fault
+    heard_ns: int = 0  # the mean time since they last heard of the leader
+    write_gap_ns: int | None = (
+        None  # between two writes before the fault, each a word of the leader
+    )
+    resigned_ns: int = 0  # when a leader that hears nobody gives up
 
 
 @dataclass(slots=True)
@@ -188,6 +193,7 @@ class Failover:
     split_votes: int = 0  # terms that somebody stood for and nobody won
     by_side: list[PartitionSide] = field(default_factory=list)
     prediction: FailoverPrediction | None = None
+    handed_over: bool = False  # the leader asked another to stand: no timeout had to pass
     picture: FailoverPicture | None = None
 
 

@@ -15,7 +15,12 @@ def leases(view: View) -> list[LeasePeriod]:
     """Return every lease in order of its begin."""
     found: list[LeasePeriod] = []
     held: dict[str, LeasePeriod] = {}
-    told = (event for event in view.history.events if event.name == "lease_changed")
+    # What comes after the end is the cluster being stopped.
+    told = (
+        event
+        for event in view.history.events
+        if event.name == "lease_changed" and event.time_ns <= view.history.settle_end_ns
+    )
     for event in sorted(told, key=lambda each: each.time_ns):
         before = held.get(event.node)
         if before is not None:
@@ -35,7 +40,7 @@ def _end(view: View, lease: LeasePeriod, event: NodeEvent | None) -> None:
     for turn in view.once(roles).turns.get(lease.node, []):
         until_ns = turn.at_ns if event is None else min(turn.at_ns, event.time_ns)
         if turn.role == DOWN and lease.start_ns < turn.at_ns <= until_ns:
-            lease.end_ns, lease.why = turn.at_ns, "the node died"
+            lease.end_ns, lease.why = turn.at_ns, "the node ended"
             return
     if event is None:
         return

@@ -189,6 +189,11 @@ class PlannedFault:
         ends = self.disk is not None and self.disk.effect in downs
         return ends or self.kind in (FaultKind.KILL, FaultKind.WIPE, FaultKind.REPLACE)
 
+    @property
+    def deafens(self) -> bool:
+        """Whether its nodes hear nobody and are heard."""
+        return self.shape is PartitionShape.ONE_WAY and self.direction is Direction.INBOUND
+
 
 @dataclass(frozen=True, slots=True)
 class LinkRule:

@@ -144,6 +144,8 @@ def _failover_sentences(failover: Failover, side: SideFindings) -> Iterable[str]
             f"{formats.plural(failover.split_votes, 'split vote')}, "
             f"{formats.plural(failover.pre_votes, 'round')} of pre-votes."
         )
+    if failover.handed_over:
+        yield "The leader handed over before it went: nobody had to miss it."
     yield from _prediction_sentences(failover)
     yield from _old_leader_sentences(failover, side)
 
@@ -170,28 +172,40 @@ def _prediction_sentences(failover: Failover) -> Iterable[str]:
 def _formula(expected: FailoverPrediction) -> str:
     spread_ns = expected.timeout_max_ns - expected.timeout_min_ns
     first_ns = expected.timeout_min_ns + spread_ns / (expected.followers + 1)
-    if not spread_ns:
-        return (
-            f"{formats.plural(expected.followers, 'node')} give up "
-            f"{formats.setting_duration(expected.timeout_min_ns)} after they last heard of the "
-            f"leader, which was up to one heartbeat "
-            f"({formats.setting_duration(expected.heartbeat_ns)}) before the fault."
+    resigned = ""
+    if expected.resigned_ns:
+        resigned = (
+            f"The leader gives up {formats.setting_duration(expected.resigned_ns)} after it last "
+            f"heard from a majority, and is missed from then on. "
         )
-    text = (
-        f"Each of {formats.plural(expected.followers, 'node')} waits between "
-        f"{formats.setting_duration(expected.timeout_min_ns)} and "
-        f"{formats.setting_duration(expected.timeout_max_ns)}, so the first of them gives up "
-        f"{formats.duration_ns(first_ns)} after it last heard of the leader, on average; that was "
-        f"up to one heartbeat ({formats.setting_duration(expected.heartbeat_ns)}) before the "
-        f"fault, on average half of one"
-    )
+    low = formats.setting_duration(expected.timeout_min_ns)
+    if not spread_ns:
+        waits = f"Each of {formats.plural(expected.followers, 'node')} gives up {low} after"
+    else:
+        high = formats.setting_duration(expected.timeout_max_ns)
+        waits = (
+            f"Each of {formats.plural(expected.followers, 'node')} waits between {low} and {high}, "
+            f"so the first of them gives up {formats.duration_ns(first_ns)} after"
+            if expected.followers > 1
+            else f"The node whose turn is first waits between {low} and {high}, and gives up "
+            f"{formats.duration_ns(first_ns)} after"
+        )
+    text = f"{resigned}{waits} it last heard of the leader, on average. {_heard(expected)}"
     if expected.round_ns is None:
-        return text + "."
+        return text
     rounds = formats.plural(expected.rounds, "round")
     return (
-        f"{text}. Then {rounds} of votes, each taken as the median write before the fault "
+        f"{text} Then {rounds} of votes, each taken as the median write before the fault "
         f"({formats.duration_ns(expected.round_ns)})."
     )
+
+
+def _heard(expected: FailoverPrediction) -> str:
+    """Say how long before it went silent the leader had been heard, and why that is known."""
+    every = f"a heartbeat every {formats.setting_duration(expected.heartbeat_ns)}"
+    if expected.write_gap_ns is not None:
+        every += f" and a write every {formats.duration_ns(expected.write_gap_ns)}"
+    return f"With {every}, that was {formats.duration_ns(expected.heard_ns)} before, on average."
 
 
 def _old_leader_sentences(failover: Failover, side: SideFindings) -> Iterable[str]:

@@ -89,11 +89,13 @@ def _predicted_rows(found: Mapping[str, Failover], prefix: str) -> Iterable[Row]
                 for name, each in expected.items()
             },
         )
-        yield Row(
-            _capital(f"{prefix}predicted election"),
-            {name: Cell(formats.duration_ns(each.elected_ns)) for name, each in expected.items()},
-            headline=False,
-        )
+        elected = {name: each.elected_ns for name, each in expected.items()}
+        if any(each is not None for each in elected.values()):
+            yield Row(
+                _capital(f"{prefix}predicted election"),
+                {name: Cell(formats.duration_ns(each)) for name, each in elected.items()},
+                headline=False,
+            )
 
 
 def _split_brain_rows(sides: Sides) -> Iterable[Row]:

@@ -138,6 +138,7 @@ class Nemesis:
             healed_ns=None,
             takes_down=fault.takes_down,
             momentary=fault.kind.is_momentary,
+            deafens=fault.deafens,
         )
         self.records.append(record)
         resolved = await self._resolve(fault, record)

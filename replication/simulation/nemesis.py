@@ -109,6 +109,7 @@ class Nemesis:
                 healed_ns=None,
                 takes_down=fault.takes_down,
                 momentary=fault.kind.is_momentary,
+                deafens=fault.deafens,
             )
             self.records.append(record)
             self._active[fault.number] = _Active(record)

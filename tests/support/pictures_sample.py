@@ -69,7 +69,7 @@ def leader_crash(words: str = "put k7 by n1") -> RunFindings:
         left_out="the first 29 of 900 operations",
     )
     failover.prediction = FailoverPrediction(
-        335 * MS, 270 * MS, 435 * MS, 354 * MS, 4, 300 * MS, 600 * MS, 50 * MS, 2, 9 * MS
+        335 * MS, 270 * MS, 435 * MS, 354 * MS, 4, 300 * MS, 600 * MS, 50 * MS, 2, 9 * MS, 25 * MS
     )
     failover.pre_votes = 1
     side.split_brains = [

@@ -6,10 +6,19 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlite_utils import Database
 
+from replication.analysis.findings import (
+    Handoff,
+    LeasePeriod,
+    Percentiles,
+    RunFindings,
+    SnapshotInstall,
+    SplitBrain,
+)
 from replication.errors import ConfigError
 from replication.report import results_db
-from replication.report.results_schema import SCHEMA_VERSION, TABLES, VIEWS
+from replication.report.results_schema import MIGRATIONS, SCHEMA_VERSION, TABLES, VIEWS
 from tests.support import findings_sample as sample
 
 RUN = "20261123T215503Z-leader-crash-7"
@@ -33,14 +42,55 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "results.db"
 
 
+def with_everything() -> RunFindings:
+    """A run in which a leader lingered, held leases and sent a snapshot, and hints were kept."""
+    run = sample.leader_crash()
+    leader, leaderless = run.sides.values()
+    origin_ns = leader.load_start_ns
+    before, during = Percentiles(count=900, p99_ms=4.0), Percentiles(count=40, p99_ms=9.5)
+    leader.split_brains.append(
+        SplitBrain("n1", 1, "n2", 2, origin_ns, origin_ns + 2_000_000, 7, 9, 1, ["c1:4"])
+    )
+    leader.leases.append(LeasePeriod("n2", 2, origin_ns + 5_000_000))
+    leader.snapshots.append(
+        SnapshotInstall("n3", "n2", 40, 0, 9, 9, 1000, 1200, during=during, before=before)
+    )
+    leaderless.handoffs.append(
+        Handoff("n3", 0, 9, 9, 30, 3000, 2, {"cap": 4}, 4, during=during, before=before)
+    )
+    return run
+
+
 def test_every_table_and_view_has_rows_and_no_key_dangles(path: Path) -> None:
-    results_db.import_run(path, RUN, sample.leader_crash())
+    results_db.import_run(path, RUN, with_everything())
     results_db.import_run(path, "other", sample.split_writers("lww"))
     for name in (*TABLES, *VIEWS):
         assert query(path, f'SELECT count(*) AS n FROM "{name}"')[0]["n"] > 0, name
     assert query(path, "PRAGMA foreign_key_check") == []
     for table in TABLES[1:]:
         assert query(path, f'PRAGMA foreign_key_list("{table}")'), table
+
+
+def test_two_leaders_leases_and_what_caught_up_have_tables(path: Path) -> None:
+    results_db.import_run(path, RUN, with_everything())
+    (both,) = query(path, "SELECT * FROM split_brains")
+    assert (both["old"], both["new"], both["end_ms"], both["lost"]) == ("n1", "n2", 2.0, '["c1:4"]')
+    (lease,) = query(path, "SELECT * FROM leases")
+    assert (lease["node"], lease["start_ms"], lease["end_ms"]) == ("n2", 5.0, None)
+    (snapshot,) = query(path, "SELECT * FROM snapshots")
+    assert (snapshot["bytes"], snapshot["bytes_sent"], snapshot["p99_ms"]) == (1000, 1200, 9.5)
+    (handoff,) = query(path, "SELECT * FROM handoffs")
+    assert (handoff["hints"], handoff["refused"]) == (30, '{"cap": 4}')
+    assert handoff["p99_before_ms"] == 4.0
+
+
+def test_a_database_of_the_first_schema_gets_the_tables_that_came_later(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        MIGRATIONS[0](Database(connection))
+        connection.execute("PRAGMA user_version = 1")
+    results_db.import_run(path, RUN, with_everything())
+    assert query(path, "PRAGMA user_version")[0][0] == SCHEMA_VERSION
+    assert query(path, "SELECT hints FROM handoffs")[0]["hints"] == 30
 
 
 def test_the_failover_view_splits_the_gap(path: Path) -> None:

@@ -1,13 +1,15 @@
 """The schema of results.db. A change is a new migration at the end and a higher version."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sqlite_utils import Database
 
 _SIDE = ("side", "sides")
 # table -> (columns, foreign keys); parents before children.
-_FIRST: dict[str, tuple[dict[str, type], list[tuple[str, str]]]] = {
+_Tables = dict[str, tuple[dict[str, type], list[tuple[str, str]]]]
+_FIRST: _Tables = {
     "runs": (
         {
             **dict.fromkeys(("id", "scenario", "title", "question", "seed", "started"), str),
@@ -124,11 +126,59 @@ _FIRST: dict[str, tuple[dict[str, type], list[tuple[str, str]]]] = {
         [_SIDE],
     ),
 }
-TABLES = tuple(_FIRST)
+# Of the acknowledged operations meanwhile, and of those before any fault.
+_DURING: dict[str, type] = {
+    "count": int,
+    **dict.fromkeys(("p50_ms", "p99_ms", "p50_before_ms", "p99_before_ms"), float),
+}
+_SECOND: _Tables = {
+    "split_brains": (
+        {
+            **dict.fromkeys(("id", "side", "old"), str),
+            "old_term": int,
+            "new": str,
+            "new_term": int,
+            **dict.fromkeys(("start_ms", "end_ms"), float),
+            **dict.fromkeys(("old_writes", "new_writes", "lost_count"), int),
+            "lost": str,
+        },
+        [_SIDE],
+    ),
+    "leases": (
+        {
+            **dict.fromkeys(("id", "side", "node"), str),
+            "term": int,
+            **dict.fromkeys(("start_ms", "end_ms"), float),
+            "why": str,
+        },
+        [_SIDE],
+    ),
+    "snapshots": (
+        {
+            **dict.fromkeys(("id", "side", "node", "sender"), str),
+            "log_index": int,
+            **dict.fromkeys(("start_ms", "end_ms", "duration_ms"), float),
+            **dict.fromkeys(("bytes", "bytes_sent"), int),
+            **_DURING,
+        },
+        [_SIDE],
+    ),
+    "handoffs": (
+        {
+            **dict.fromkeys(("id", "side", "node"), str),
+            **dict.fromkeys(("start_ms", "end_ms", "duration_ms"), float),
+            **dict.fromkeys(("hints", "bytes", "senders", "refused_count"), int),
+            "refused": str,
+            **_DURING,
+        },
+        [_SIDE],
+    ),
+}
+TABLES = (*_FIRST, *_SECOND)
 
 
-def _create_tables(database: Database) -> None:
-    for name, (columns, foreign_keys) in _FIRST.items():
+def _create(database: Database, tables: _Tables) -> None:
+    for name, (columns, foreign_keys) in tables.items():
         written = [f'"{column}" {_TYPES[kind]}' for column, kind in columns.items()]
         written[0] += " PRIMARY KEY"
         # sqlite-utils writes no ON DELETE clause; replacing a run relies on it.
@@ -142,7 +192,10 @@ def _create_tables(database: Database) -> None:
 
 
 _TYPES: dict[type, str] = {str: "TEXT", int: "INTEGER", float: "FLOAT"}
-MIGRATIONS: list[Callable[[Database], Any]] = [_create_tables]
+MIGRATIONS: list[Callable[[Database], Any]] = [
+    partial(_create, tables=_FIRST),
+    partial(_create, tables=_SECOND),
+]
 SCHEMA_VERSION = len(MIGRATIONS)
 
 

@@ -61,6 +61,15 @@ def test_an_override_that_fits_nowhere_is_refused(path: Path, override: str, lin
     assert len(caught.value.problems) == 2
 
 
+def test_an_override_that_fits_nowhere_hides_no_other_problem(path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_scenario(path, ["title.x=3", "leaderless.dynamo.w=9"], find=find)
+    assert [each.partition(":")[0] for each in caught.value.problems] == [
+        "--set title.x=3",
+        "sound.toml",
+    ]
+
+
 def test_a_wrong_value_in_an_override_is_told_like_one_in_the_file(path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_scenario(path, ["leaderless.dynamo.w=9", "run.seed=1\nx = 2"], find=find)

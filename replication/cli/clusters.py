@@ -82,9 +82,10 @@ def up_command(
     problems = Problems("up")
     if not re.fullmatch(NAME, name):  # it becomes a folder
         problems.add_sentence((), f'--name: "{name}" is no name, expected {NAME_WORDS}')
-    settings = read_settings(
-        found.backend, apply_overrides({}, overrides), (found.backend.name,), nodes, problems
-    )
+    chosen, unfit = apply_overrides({}, overrides)
+    for problem in unfit:
+        problems.add_sentence((), problem)
+    settings = read_settings(found.backend, chosen, (found.backend.name,), nodes, problems)
     problems.raise_if_any()
     state = up(
         name,

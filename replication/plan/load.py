@@ -85,14 +85,21 @@ def load_scenario(
 
     def read(variant: str) -> Scenario:
         raw = tables if not variant else _varied(tables, variant, path.name)
-        return read_scenario(
-            apply_overrides(raw, overrides),
-            f"{path.stem}:{variant}" if variant else path.stem,
-            f"{path.name}:{variant}" if variant else path.name,
-            find=find,
-            known_checks=known_checks,
-            measure_problem=measure_problem,
-        )
+        changed, problems = apply_overrides(raw, overrides)
+        try:
+            found = read_scenario(
+                changed,
+                f"{path.stem}:{variant}" if variant else path.stem,
+                f"{path.name}:{variant}" if variant else path.name,
+                find=find,
+                known_checks=known_checks,
+                measure_problem=measure_problem,
+            )
+        except ConfigError as error:
+            raise ConfigError([*problems, *error.problems]) from None
+        if problems:
+            raise ConfigError(problems)
+        return found
 
     scenario = read(variant)
     problems: list[str] = []
@@ -117,7 +124,9 @@ def _varied(tables: dict[str, Any], name: str, source: str) -> dict[str, Any]:
     if name not in variants:
         known = ", ".join(str(each) for each in variants) or "none"
         raise ConfigError([f'{source}: there is no variant "{name}"; there are: {known}'])
-    varied = apply_overrides(tables, variants[name])
+    varied, problems = apply_overrides(tables, variants[name])
+    if problems:
+        raise ConfigError([f"{source}: {problem}" for problem in problems])
     varied.pop("variant", None)
     varied["title"] = f"{varied.get('title', '')}: {name}"
     return varied

@@ -6,29 +6,30 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from replication.errors import ConfigError
-
 _PART = re.compile(r"([A-Za-z0-9_-]+)(?:\[([0-9]+)\])?")
 
 
-def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Return the tables of a scenario with every ``path=value`` of ``overrides`` put in.
+def apply_overrides(
+    raw: Mapping[str, Any], overrides: Sequence[str]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the tables of a scenario with ``overrides`` put in, and what of them fits nowhere.
 
-    A path is dotted and counts lists from 1, as messages do: ``fault[1].at=3s``. A value is read as
-    TOML, and as text where it is none, so ``run.duration=5s`` needs no quotes. Raises ConfigError
-    with everything that cannot be put in.
+    An override is ``path=value``. A path is dotted and counts lists from 1, as messages do:
+    ``fault[1].at=3s``. A value is read as TOML, and as text where it is none, so
+    ``run.duration=5s`` needs no quotes.
     """
-    tables: dict[str, Any] = deepcopy(dict(raw))
+    tables: dict[str, Any] = dict(raw)
     problems = []
     for override in overrides:
+        changed = deepcopy(tables)  # one that does not fit leaves nothing behind
         try:
             path, value = _parsed(override)
-            _put(tables, path, value)
+            _put(changed, path, value)
         except ValueError as error:
             problems.append(f"--set {override}: {error}")
-    if problems:
-        raise ConfigError(problems)
-    return tables
+        else:
+            tables = changed
+    return tables, problems
 
 
 def _parsed(override: str) -> tuple[list[str | int], Any]:

@@ -293,13 +293,16 @@ def check(backend: Backend, body: RequestBody) -> str | None:
             return f"{backend.name} has no counters and sets: read the key and write what is to be"
     level = body.consistency
     if level != storage_pb2.CONSISTENCY_UNSPECIFIED and level not in backend.consistencies:
-        known = storage_pb2.Consistency.values()
-        name = storage_pb2.Consistency.Name(level) if level in known else str(level)
-        allowed = ", ".join(
-            sorted(storage_pb2.Consistency.Name(each) for each in backend.consistencies)
-        )
-        return f"{backend.name} does not offer {name}; it offers {allowed}"
+        offered = ", ".join(sorted(map(level_name, backend.consistencies)))
+        return f"{backend.name} does not offer the level {level_name(level)}; it offers {offered}"
     return None
+
+
+def level_name(level: int) -> str:
+    """Return a level as scenarios and the command line name it: "quorum"."""
+    if level not in storage_pb2.Consistency.values():
+        return str(level)
+    return storage_pb2.Consistency.Name(level).removeprefix("CONSISTENCY_").lower()  # type: ignore[arg-type]
 
 
 def load_backend(name: str) -> Backend:

@@ -61,7 +61,7 @@ def test_bad_requests_are_invalid_arguments_and_say_why(tmp_path: Path) -> None:
             "2048 bytes": client.put("k" * 2048),
             "2097152 bytes": client.put("k", bytes(2 * 1024 * 1024)),
             "write_id": client.storage.Put(without_id),
-            "CONSISTENCY_LEASE": client.storage.Get(
+            "the level lease; it offers": client.storage.Get(
                 storage_pb2.GetRequest(key="k", consistency=storage_pb2.CONSISTENCY_LEASE)
             ),
             "99": client.storage.Get(storage_pb2.GetRequest(key="k", consistency=99)),

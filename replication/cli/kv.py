@@ -182,10 +182,16 @@ def _perform(
     from replication.cli.clusters import find_cluster
     from replication.errors import ConfigError
     from replication.plan import PlannedOperation
+    from replication.protocol import Family
 
     state = find_cluster(options["runs"], options["cluster"])
+    problems = []
     if options["node"] not in (None, *state.endpoints):
-        raise ConfigError([f"no node {options['node']!r}; there is {', '.join(state.endpoints)}"])
+        problems.append(f"no node {options['node']!r}; there is {', '.join(state.endpoints)}")
+    if replicas is not None and state.family is Family.LEADER:
+        problems.append(f"--replicas is an R or W of a leaderless cluster, this is {state.backend}")
+    if problems:
+        raise ConfigError(problems)
     planned = PlannedOperation(
         client=f"cli-{secrets.token_hex(4)}",
         sequence=1,

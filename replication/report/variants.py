@@ -126,11 +126,13 @@ def print_table(console: Console, found: Sequence[RunFindings]) -> None:
     """Print the table in a terminal."""
     columns = _columns(found)
     table = Table(title=found[0].question, title_justify="left", title_style="italic")
-    table.add_column("", overflow="fold")
+    rows = _rows(columns)
+    longest_word = max(len(word) for title, *_ in rows for word in title.split())
+    table.add_column("", overflow="fold", min_width=longest_word)
     for each in columns:
         table.add_column(formats.printable(each.head.partition("\n")[0]), overflow="fold")
     table.add_row("", *(each.side.title for each in columns))
-    for row in _rows(columns):
+    for row in rows:
         table.add_row(*row)
     console.print(table)
     console.print("○: not promised with these settings", style="dim")

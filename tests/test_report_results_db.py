@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 from sqlite_utils import Database
 
-from replication.analysis.findings import (
-    Handoff,
-    LeasePeriod,
-    Percentiles,
-    RunFindings,
-    SnapshotInstall,
-    SplitBrain,
-)
+from replication.analysis.findings import LeasePeriod, RunFindings, SplitBrain
+from replication.analysis.meanwhile import Handoff, MemberChange, Percentiles, SnapshotInstall
 from replication.errors import ConfigError
 from replication.report import results_db
 from replication.report.results_schema import MIGRATIONS, SCHEMA_VERSION, TABLES, VIEWS
@@ -58,6 +52,9 @@ def with_everything() -> RunFindings:
     leaderless.handoffs.append(
         Handoff("n3", 0, 9, 9, 30, 3000, 2, {"cap": 4}, 4, during=during, before=before)
     )
+    leaderless.member_changes.append(
+        MemberChange("n6 joined", 0, 9, 9, 12, 3000, during=during, before=before)
+    )
     return run
 
 
@@ -79,6 +76,8 @@ def test_two_leaders_leases_and_what_caught_up_have_tables(path: Path) -> None:
     assert (lease["node"], lease["start_ms"], lease["end_ms"]) == ("n2", 5.0, None)
     (snapshot,) = query(path, "SELECT * FROM snapshots")
     assert (snapshot["bytes"], snapshot["bytes_sent"], snapshot["p99_ms"]) == (1000, 1200, 9.5)
+    (change,) = query(path, "SELECT * FROM member_changes")
+    assert (change["words"], change["keys"], change["count"]) == ("n6 joined", 12, 40)
     (handoff,) = query(path, "SELECT * FROM handoffs")
     assert (handoff["hints"], handoff["refused"]) == (30, '{"cap": 4}')
     assert handoff["p99_before_ms"] == 4.0

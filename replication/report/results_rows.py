@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from replication.analysis.conflict_findings import Conflict
-from replication.analysis.findings import Handoff, RunFindings, SideFindings, SnapshotInstall
+from replication.analysis.findings import RunFindings, SideFindings
+from replication.analysis.meanwhile import Handoff, MemberChange, SnapshotInstall
 from replication.report import formats
 from replication.report.results_schema import TABLES
 
@@ -337,9 +338,23 @@ def _add_catching_up(records: dict[str, list[Record]], side_id: str, side: SideF
                 **_meanwhile(handoff),
             }
         )
+    for number, change in enumerate(side.member_changes, 1):
+        records["member_changes"].append(
+            {
+                "id": f"{side_id}-member-change-{number}",
+                "side": side_id,
+                "words": change.words,
+                "start_ms": _ms(change.start_ns, origin),
+                "end_ms": _ms(change.end_ns, origin),
+                "duration_ms": _ms(change.duration_ns),
+                "keys": change.keys,
+                "bytes": change.bytes,
+                **_meanwhile(change),
+            }
+        )
 
 
-def _meanwhile(each: SnapshotInstall | Handoff) -> Record:
+def _meanwhile(each: SnapshotInstall | Handoff | MemberChange) -> Record:
     return {
         "count": each.during.count,
         "p50_ms": each.during.p50_ms,

@@ -173,6 +173,15 @@ _SECOND: _Tables = {
         },
         [_SIDE],
     ),
+    "member_changes": (
+        {
+            **dict.fromkeys(("id", "side", "words"), str),
+            **dict.fromkeys(("start_ms", "end_ms", "duration_ms"), float),
+            **dict.fromkeys(("keys", "bytes"), int),
+            **_DURING,
+        },
+        [_SIDE],
+    ),
 }
 TABLES = (*_FIRST, *_SECOND)
 

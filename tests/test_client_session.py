@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from replication.client.requests import COVERED_IDS_MAX, final_reads
+from replication.client.requests import COVERED_IDS_MAX
 from replication.client.session import (
     MILLISECOND_NS,
     PAUSES_NS,
@@ -426,18 +426,6 @@ def test_an_operation_in_progress_can_be_abandoned() -> None:
     assert asked is not None
     assert asked.outcome is Outcome.FAIL
     assert not one.busy
-
-
-def test_final_reads_ask_for_the_strictest_level() -> None:
-    level = storage_pb2.Consistency.Value
-    for offered, strictest in (
-        (["CONSISTENCY_LOCAL", "CONSISTENCY_LINEARIZABLE"], "linearizable"),
-        (["CONSISTENCY_ONE", "CONSISTENCY_ALL"], "all"),
-        (["CONSISTENCY_LINEARIZABLE", "CONSISTENCY_ALL"], "all"),
-        (["CONSISTENCY_LOCAL"], None),
-    ):
-        reads = final_reads("final", ["a", "b"], {level(name) for name in offered})
-        assert [each.consistency for each in reads] == [strictest] * 2
 
 
 ANSWERS: st.SearchStrategy[Answer | None] = st.one_of(

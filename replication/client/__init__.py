@@ -5,6 +5,7 @@
   virtual time, so both sides of a comparison and both ways of running it share one retry policy.
 - ``suspicion`` is what it knows of silent nodes, ``updates`` what it writes having read (pure).
 - ``command`` decides whom an operator's command goes to (pure).
+- ``reading_back`` says who reads which key when all is healed (pure).
 - ``requests`` builds the protobuf request of a planned operation and reads a response back into
   the history (pure).
 - ``grpc_client`` performs attempts over gRPC, by unary calls or on one ``Pipeline`` stream a node.

@@ -1,6 +1,5 @@
 """From a planned operation to its request, and from a response to what the history keeps. Pure."""
 
-from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from replication.history import Operation, OperationKind, SeenVersion
@@ -165,28 +164,3 @@ def seen_version(version: storage_pb2.Version) -> SeenVersion:
 def dot_text(dot: storage_pb2.Dot) -> str:
     """Return a dot as histories spell it."""
     return f"{dot.actor}:{dot.counter}"
-
-
-def final_reads(
-    client: str,
-    keys: Sequence[str],
-    offered: Container[storage_pb2.Consistency.ValueType],
-) -> list[PlannedOperation]:
-    """Return one read of every key, for after healing: the strictest of the levels ``offered``.
-
-    Leaderless reads ask ALL replicas: a write that survives anywhere is not lost, and what differs
-    is repaired. LINEARIZABLE there asks a majority, and repairs nothing. Who offers neither is
-    asked for its default.
-    """
-    strictest = next((name for name in ("all", "linearizable") if _LEVELS[name] in offered), None)
-    return [
-        PlannedOperation(
-            client=client,
-            sequence=sequence,
-            due_ns=None,
-            kind=OperationKind.GET,
-            key=key,
-            consistency=strictest,
-        )
-        for sequence, key in enumerate(keys, 1)
-    ]

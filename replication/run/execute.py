@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from replication.client import reading_back
 from replication.client.grpc_client import Pipelines
-from replication.client.requests import final_reads
 from replication.client.session import Session
 from replication.cluster.control import ControlFailed
 from replication.cluster.launcher import Cluster, ClusterSpec
 from replication.contents import replica_contents
 from replication.errors import ReplicationError
 from replication.history import History, Outcome, Phase
-from replication.plan.model import PlannedClient, PlannedOperation, ResolvedFault, Route
+from replication.plan.model import ResolvedFault
 from replication.plan.plan import Plan
 from replication.plan.streams import stream
 from replication.protocol import Family, NodeId, load_backend
@@ -25,14 +25,14 @@ from replication.run.load import Driver, Window, quiet_collector
 from replication.run.nemesis import Nemesis
 from replication.run.progress import Progress, Stage
 from replication.run.record import Ledger, measure_fdatasync, read_events
-from replication.run.settle import all_contents, settle
+from replication.run.settle import all_contents, in_touch, settle
 from replication.run.timers import Timers
 from replication.run.wires import Wires
 
 LEAD_IN_NS = 20_000_000  # between the last preparation and the first operation
 CONNECT_TIMEOUT_S = 10.0
 PROGRESS_S = 0.1
-FINAL_READERS = 8
+IN_TOUCH_TIMEOUT_S = 10.0  # for nodes to find each other again when a read was refused
 HEAL_TIMEOUT_S = 2.0
 REGIONS = 0  # what lies between regions, among the link rules that are numbered by fault
 READ_REPAIR_NS_MAX = 1_000_000_000  # what the final reads begin to repair is watched for this long
@@ -241,7 +241,7 @@ class _Side:
         await settle(control, members, self._now_ns, until_ns, history.samples)
         history.settle_end_ns = self._now_ns()
         self._enter(Stage.READING_BACK)
-        await driver.run(self._final_work(members), Window(self._now_ns(), None, Phase.FINAL))
+        await self._read_back(driver, members)
         # Reading every key back is what makes read repair mend the rest: look once more.
         until_ns = self._now_ns() + READ_REPAIR_NS_MAX
         await settle(control, members, self._now_ns, until_ns, history.samples)
@@ -252,19 +252,18 @@ class _Side:
             history.problems.append(f"no answer at the end from {', '.join(silent)}")
         self._ledger.note(await control.statuses(self._nemesis.ran))
 
-    def _final_work(
-        self, nodes: Sequence[NodeId]
-    ) -> list[tuple[Session, Iterator[PlannedOperation]]]:
-        """Return readers that share the keys and begin at different nodes."""
-        keys = self._plan.keys()
-        work = []
-        for number in range(min(FINAL_READERS, len(keys))):
-            home = nodes[number % len(nodes)]
-            client = PlannedClient(f"final-{number + 1}", home, Route.FOLLOW)
-            session = Session(client, self._family, nodes, self._plan.timing.operation_timeout_ns)
-            reads = final_reads(client.name, keys[number::FINAL_READERS], self._offered)
-            work.append((session, iter(reads)))
-        return work
+    async def _read_back(self, driver: Driver, members: Sequence[NodeId]) -> None:
+        keys: Sequence[str] = self._plan.keys()
+        for turn in range(reading_back.TURNS):
+            work = reading_back.readers(
+                self._plan, self._family, members, self._offered, keys, turn
+            )
+            window = Window(self._now_ns(), None, Phase.FINAL)
+            await driver.run([(session, iter(reads)) for session, reads in work], window)
+            keys = reading_back.unanswered(keys, driver.operations)
+            if not keys:
+                return
+            await in_touch(self._cluster.control, members, self._family, IN_TOUCH_TIMEOUT_S)
 
     async def _unless_broken(self, work: Coroutine[Any, Any, None]) -> None:
         """Do ``work``, but give up as soon as a node ends without being asked to."""

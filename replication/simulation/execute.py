@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from replication.client.requests import final_reads
+from replication.client import reading_back
 from replication.client.session import Session
 from replication.contents import Contents, replica_contents, sample, settled
 from replication.errors import ConfigError
@@ -13,11 +13,10 @@ from replication.history import (
     DriverReport,
     History,
     NodeEvent,
-    Outcome,
     Phase,
     event_record,
 )
-from replication.plan.model import PlannedClient, ResolvedFault, Route
+from replication.plan.model import PlannedClient, ResolvedFault
 from replication.plan.plan import Plan
 from replication.protocol import Family, NodeId, load_backend
 from replication.simulation.clients import Client, Recorder
@@ -32,8 +31,6 @@ from replication.simulation.world import WALL_START_NS, ClusterSpec, World
 READY_LIMIT_NS = 30_000 * MILLISECOND_NS
 POLL_NS = 10 * MILLISECOND_NS
 SAMPLE_NS = 120 * MILLISECOND_NS
-FINAL_TURNS = 3  # of asking for a key until somebody answers
-FINAL_READERS = 8
 COMPARED_KEYS_MAX = 1_000  # during the load; more would cost more than the simulation itself
 READ_REPAIR_NS_MAX = 1_000 * MILLISECOND_NS  # what the final reads begin to repair is watched
 
@@ -302,38 +299,24 @@ class _Side:
             timeline.run(min(timeline.now_ns + SAMPLE_NS, until_ns))
 
     def _read_back(self) -> None:
-        """Read every key; ask again what was refused.
-
-        Who asks all replicas is refused while a detector errs, and it may at any moment.
-        """
-        keys = list(self._plan.keys())
-        for turn in range(FINAL_TURNS):
+        keys: Sequence[str] = self._plan.keys()
+        for turn in range(reading_back.TURNS):
             self._read_keys(keys, turn)
-            answered = {
-                operation.key
-                for operation in self._recorder.operations
-                if operation.phase is Phase.FINAL and operation.outcome is Outcome.OK
-            }
-            keys = [key for key in keys if key not in answered]
+            keys = reading_back.unanswered(keys, self._recorder.operations)
             if not keys:
                 return
             self._wait_until(self._all_in_touch, READY_LIMIT_NS, None)
 
     def _read_keys(self, keys: Sequence[str], turn: int) -> None:
-        """Read ``keys``, by clients that share them and begin at different nodes."""
-        plan, now_ns, nodes = self._plan, self._world.now_ns, self._nemesis.members
-        timeout_ns = plan.timing.operation_timeout_ns
-        limit_ns = (len(keys) + 1) * timeout_ns
+        plan, now_ns, members = self._plan, self._world.now_ns, self._nemesis.members
+        limit_ns = (len(keys) + 1) * plan.timing.operation_timeout_ns
+        offered = self._backend.consistencies
         readers = []
-        for number, client in enumerate(_readers(plan, nodes)):
-            session = Session(client, self._family, nodes, timeout_ns)
+        for session, reads in reading_back.readers(
+            plan, self._family, members, offered, keys, turn
+        ):
             reader = Client(self._world, session, self._recorder, lambda _: Phase.FINAL)
             readers.append(reader)
-            mine = keys[number::FINAL_READERS]
-            reads = final_reads(client.name, mine, self._backend.consistencies)
-            reads = [
-                replace(each, sequence=each.sequence + turn * len(plan.keys())) for each in reads
-            ]
             reader.run(iter(reads), now_ns, now_ns + limit_ns)
         self._clients += readers
         self._wait_until(lambda: all(reader.done for reader in readers), limit_ns, None)
@@ -400,14 +383,6 @@ class _Side:
         # A virtual driver is on time: what it could not send, its clients were too busy for.
         sent, unsent = self._recorder.begun, self._recorder.unsent
         history.driver = DriverReport(planned=sent + unsent, sent=sent)
-
-
-def _readers(plan: Plan, nodes: Sequence[NodeId]) -> list[PlannedClient]:
-    count = min(FINAL_READERS, len(plan.keys()))
-    return [
-        PlannedClient(f"final-{number + 1}", nodes[number % len(nodes)], Route.FOLLOW)
-        for number in range(count)
-    ]
 
 
 class _NotReady(Exception):

@@ -56,7 +56,7 @@ PLANTED = [
     Planted(
         "tests.support.planted_raft:commits_older_terms",
         ("Leader Completeness", "State Machine Safety"),
-        180,
+        885,
         # Entries one by one over a slow network, and deaths close to each other: a leader has to
         # die between the first entry that it sends and its own. Otherwise an entry of the new term
         # commits in the same message.

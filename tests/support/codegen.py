@@ -22,8 +22,11 @@ def proto_files() -> list[str]:
 def generate(output: Path) -> None:
     """Write the generated modules below ``output``; raise RuntimeError when the compiler fails."""
     names = proto_files()
+    scripts = Path(sys.executable).parent  # the plug-ins need not be on the PATH
     arguments = [
         "protoc",
+        f"--plugin={scripts / 'protoc-gen-mypy'}",
+        f"--plugin={scripts / 'protoc-gen-mypy_grpc'}",
         f"-I{ROOT / 'protos'}",
         f"-I{files('grpc_tools') / '_proto'}",
         f"--python_out={output}",
@@ -33,7 +36,7 @@ def generate(output: Path) -> None:
         raise RuntimeError("protoc failed")
     services = [name for name in names if "service " in (ROOT / "protos" / name).read_text()]
     grpc_out = [f"--grpc_python_out={output}", f"--mypy_grpc_out={output}"]
-    if protoc.main([*arguments[:3], *grpc_out, *services]) != 0:
+    if protoc.main([*arguments[:5], *grpc_out, *services]) != 0:
         raise RuntimeError("protoc failed for the services")
 
 

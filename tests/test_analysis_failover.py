@@ -251,6 +251,17 @@ def test_a_picture_says_what_it_leaves_out() -> None:
     assert found.left_out.startswith(f"the first {OPERATIONS_MAX} of ")
 
 
+def test_what_a_primary_says_of_its_standbys_is_told() -> None:
+    script = failover()
+    script.event(2_100, "n3", "acknowledgement_changed", standbys=0, reason="n2 was silent")
+    lag = {"state": "lagging", "lag_entries": 1, "lag_ns": 400 * MS}
+    script.event(2_050, "n3", "replication_changed", standby="n2", **lag)
+    assert [(each.node, each.at_ns, each.words) for each in analyse(script.history).standbys] == [
+        ("n3", at(2_050), "finds n2 lagging, 1 record and 400 ms behind"),
+        ("n3", at(2_100), "acknowledges alone from here on: n2 was silent"),
+    ]
+
+
 def test_leases_end_when_the_node_says_so_or_dies() -> None:
     script = failover()
     script.event(100, "n1", "lease_changed", held=True, term=1, until_ns=9)

@@ -102,6 +102,7 @@ def test_page_and_markdown_tell_prediction_and_split_brain_alike() -> None:
         "Then 2 rounds of votes, each taken as the median write before the fault (9.00 ms).",
         "n3, term 3: 12 writes",
         "2: c1:7, c2:9",
+        "who lagged, and how many a write waited for",
     ):
         assert words in text
         assert words in twin

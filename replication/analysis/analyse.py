@@ -24,6 +24,7 @@ from replication.analysis.roles import role_periods
 from replication.analysis.snapshots import snapshots
 from replication.analysis.split_brain import split_brains
 from replication.analysis.staleness import staleness
+from replication.analysis.standbys import standbys
 from replication.analysis.t_visibility import pbs
 from replication.analysis.view import View
 from replication.history import History, OperationKind, Outcome, Phase
@@ -92,6 +93,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         failovers=failovers(view),
         split_brains=split_brains(view),
         leases=leases(view),
+        standbys=standbys(view),
         leadership=leadership(view),
         snapshots=snapshots(view),
         handoffs=handoffs(view),

@@ -37,10 +37,12 @@ def told(event: NodeEvent) -> str:
             lag = words.milliseconds(int(fields.get("lag_ns") or 0))
             return (
                 f"finds {fields.get('standby')} {fields.get('state')}, "
-                f"{fields.get('lag_entries')} records and {lag} behind"
+                f"{words.plural(int(fields.get('lag_entries') or 0), 'record')} and {lag} behind"
             )
         case "acknowledgement_changed":
-            return f"waits for {fields.get('standbys')} standbys: {fields.get('reason')}"
+            count = int(fields.get("standbys") or 0)
+            waits = f"waits for {words.plural(count, 'standby')}" if count else "acknowledges alone"
+            return f"{waits} from here on: {fields.get('reason')}"
         case "peer_suspected":
             return f"suspects {fields.get('peer')}"
         case "peer_trusted":
@@ -66,10 +68,6 @@ def told(event: NodeEvent) -> str:
             return f"gives up a hint for {fields.get('target')}"
         case "delete_undone":
             return f"takes a deleted version back: {versions([fields.get('version') or {}])}"
-        case "replication_changed":
-            return f"sees {fields.get('standby')} {fields.get('state')}"
-        case "acknowledgement_changed":
-            return f"waits for {fields.get('standbys')} standbys: {fields.get('reason')}"
         case "lease_changed":
             kept = "holds" if fields.get("held") else "loses"
             reason = f" ({fields['reason']})" if fields.get("reason") else ""

@@ -157,6 +157,15 @@ class LeasePeriod:
 
 
 @dataclass(slots=True)
+class StandbyNote:
+    """What a primary said of its standbys at a moment."""
+
+    node: str
+    at_ns: int
+    words: str
+
+
+@dataclass(slots=True)
 class Leadership:
     """The elections of a whole load, whatever brought them about."""
 
@@ -315,6 +324,7 @@ class SideFindings:
     latency_points: list[LatencyPoint]
     split_brains: list[SplitBrain] = field(default_factory=list)
     leases: list[LeasePeriod] = field(default_factory=list)
+    standbys: list[StandbyNote] = field(default_factory=list)
     leadership: Leadership | None = None
     snapshots: list[SnapshotInstall] = field(default_factory=list)
     handoffs: list[Handoff] = field(default_factory=list)

@@ -15,6 +15,11 @@ from replication.report.model import Chapter, Table
 
 WRITE_IDS_MAX = 100
 LEASES_MAX = 100
+STANDBYS_MAX = 100
+REPLACED = (
+    "Those that a later write of the same key replaced are named too; nobody misses them, and the "
+    "verdict does not count them as lost."
+)
 
 
 def failovers(run: RunFindings) -> list[Chapter]:
@@ -36,6 +41,8 @@ def _tables(side: SideFindings) -> Iterable[Table]:
             yield _partition_table(failover)
     if side.leases:
         yield _lease_table(side)
+    if side.standbys:
+        yield _standby_table(side)
     if side.snapshots:
         yield snapshot_table(side)
     if side.split_brains:
@@ -76,13 +83,31 @@ def _lease_table(side: SideFindings) -> Table:
     )
 
 
+def _standby_table(side: SideFindings) -> Table:
+    shown = side.standbys[:STANDBYS_MAX]
+    return Table(
+        title="Standbys: who lagged, and how many a write waited for",
+        columns=["at", "primary", "says that it"],
+        rows=[
+            [
+                formats.moment(each.at_ns, side.load_start_ns),
+                formats.value_text(each.node),
+                formats.sentence(each.words),
+            ]
+            for each in shown
+        ],
+        note=formats.shown_of(len(shown), len(side.standbys)),
+    )
+
+
 def _split_brain_table(side: SideFindings) -> Table:
     return Table(
         title="Split brain: two leaders acknowledged writes in the same interval",
         columns=["from", "to", "old leader", "new leader", "acknowledged writes lost"],
         rows=[_split_brain_row(each, side.load_start_ns) for each in side.split_brains],
         note="The old leader's writes count from the new one's first acknowledgement on, and only "
-        "those that were begun after it: no answer that was merely late is among them.",
+        "those that were begun after it: no answer that was merely late is among them. "
+        f"{REPLACED}",
     )
 
 
@@ -216,6 +241,8 @@ def _old_leader_sentences(failover: Failover, side: SideFindings) -> Iterable[st
             f"{formats.plural(failover.truncated_entries, 'log entry', 'log entries')} dropped by "
             f"a returning leader, {acknowledged} of them acknowledged to a client{named}."
         )
+        if failover.truncated_acknowledged:
+            yield REPLACED
     elif failover.old_leader_returned_ns is not None:
         yield "The old leader had no log entry to drop."
     if failover.old_leader_returned_ns is not None:

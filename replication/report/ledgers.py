@@ -41,6 +41,13 @@ def _conflict_sentences(side: SideFindings) -> Iterable[str]:
         return
     if not ledger.pair_count and not ledger.sibling_sets and not ledger.vanished_count:
         yield "No concurrent versions were seen and no acknowledged write vanished."
+        durability = side.findings.get("durability")
+        lost = 0 if durability is None else int(durability.counts.get("lost", 0))
+        if lost:
+            yield (
+                f"Not overwritten but lost with a leader: "
+                f"{formats.plural(lost, 'acknowledged write')}."
+            )
     else:
         yield (
             f"{formats.plural(ledger.pair_count, 'pair')} of concurrent writes; "

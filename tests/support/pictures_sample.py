@@ -7,7 +7,7 @@ from replication.analysis.conflict_findings import (
     ConflictingKey,
     PairedWrite,
 )
-from replication.analysis.findings import FailoverPrediction, RunFindings, SplitBrain
+from replication.analysis.findings import FailoverPrediction, RunFindings, SplitBrain, StandbyNote
 from replication.analysis.pictures import FailoverPicture, NodeMark, OperationMark, SpaceTime
 from replication.analysis.staleness_findings import Pbs, VisibilityBin
 from tests.support import findings_sample as sample
@@ -72,6 +72,7 @@ def leader_crash(words: str = "put k7 by n1") -> RunFindings:
         335 * MS, 270 * MS, 435 * MS, 354 * MS, 4, 300 * MS, 600 * MS, 50 * MS, 2, 9 * MS, 25 * MS
     )
     failover.pre_votes = 1
+    side.standbys = [StandbyNote("n1", FAULT_AT, f"finds n2 {words}")]
     side.split_brains = [
         SplitBrain("n3", 3, "n1", 4, FAULT_AT, FAULT_AT + 100 * MS, 12, 30, 2, ["c1:7", "c2:9"])
     ]

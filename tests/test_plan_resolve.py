@@ -302,7 +302,7 @@ def test_a_one_way_partition_cuts_one_direction_of_every_link(direction: Directi
     }
     if direction is Direction.INBOUND:
         crossing = {(other, one) for one, other in crossing}
-        assert found.words.startswith("cut one way: the leader (n3) and client c3 sends, and hears")
+        assert found.words.startswith("cut one way: the leader (n3) and client c3 send, and hear ")
     assert lost == crossing
 
 

@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import replace
+from itertools import pairwise
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
@@ -10,12 +11,14 @@ from rich.console import Console
 
 from replication.analysis.findings import RunFindings
 from replication.analysis.staleness_findings import VisibilityBin
+from replication.report import panels, svg
 from replication.report.markdown import markdown
 from replication.report.page import page
 from replication.report.summary import summarize
 from replication.report.terminal import print_summary
 from replication.report.visibility import interval
 from tests.support import pictures_sample as sample
+from tests.support.findings_sample import MS
 
 SVG = re.compile(r"<svg\b.*?</svg>", re.DOTALL)
 
@@ -61,6 +64,38 @@ def test_only_the_first_faults_are_drawn_and_the_others_are_counted() -> None:
     failovers = run.sides["leader"].failovers
     failovers.append(replace(failovers[0], fault=2, picture=None))
     assert "1 further fault not drawn." in rendered(run)
+
+
+def test_the_words_of_faults_in_one_lane_do_not_overlap() -> None:
+    side = sample.leader_crash().sides["leader"]
+    (fault,) = side.faults
+    side.faults = [
+        replace(
+            fault,
+            number=number + 1,
+            words="cut one way: the leader (n4) and others send, and hear nothing"[
+                : 20 + 7 * number
+            ],
+            injected_ns=side.load_start_ns + number * 900 * MS,
+            healed_ns=side.load_start_ns + number * 900 * MS + 300 * MS,
+        )
+        for number in range(7)
+    ]
+    frame = panels.Frame(side, svg.Linear(0, 8, 200, 1000))
+    lanes = panels.fault_lanes(frame)
+    assert sorted(each.number for lane in lanes for each in lane) == [1, 2, 3, 4, 5, 6, 7]
+    assert 1 < len(lanes) < 7
+    for lane in lanes:
+        drawn = "".join(panels.fault_labels(frame, [lane], 0))
+        texts = re.findall(r'<text x="([\d.]+)"[^>]*class="([^"]+)"[^>]*>([^<]+)<', drawn)
+        assert len(texts) == len(lane)
+        spans = sorted(
+            (float(x) - svg.text_width(words), float(x))
+            if class_.endswith("end")
+            else (float(x), float(x) + svg.text_width(words))
+            for x, class_, words in texts
+        )
+        assert all(before[1] < after[0] for before, after in pairwise(spans))
 
 
 def test_a_mark_that_nobody_knows_is_drawn_all_the_same() -> None:

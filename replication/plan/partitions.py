@@ -38,11 +38,12 @@ def isolated(
         return Partition(tuple(nodes), sides, _between(sides, view), _cut_words(sides, view, roles))
     target, others = sides
     pairs = _across(target, others, view)
+    alone = len(target) == 1
     if direction is Direction.INBOUND:
         pairs = ((there, here) for here, there in pairs)
-        words = "sends, and hears nothing from"
+        words = f"{'sends, and hears' if alone else 'send, and hear'} nothing from"
     else:
-        words = "hears, and is not heard by"
+        words = f"{'hears, and is' if alone else 'hear, and are'} not heard by"
     links = tuple(_cut(source, destination) for source, destination in pairs)
     one, other = (_side_words(side, view, roles) for side in sides)
     return Partition(tuple(nodes), sides, links, f"cut one way: {one} {words} {other}")

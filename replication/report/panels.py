@@ -10,6 +10,7 @@ from replication.report import formats, svg
 OUTCOMES = ("ok", "unknown", "fail")  # from the bottom of the stack; the first one drawn first
 BUCKETS_PER_S = 10  # of Availability.buckets
 BARS_MAX = 950  # more would be thinner than the screen can show
+LABEL_CHARACTERS_MAX = 60
 LANE_HEIGHT = 22
 ROLE_HEIGHT = 18
 ROLES = ("leader", "follower", "candidate", "replica", "down", "paused")
@@ -193,19 +194,44 @@ def _role_words(period: RolePeriod, role: str, width: float) -> str:
 def fault_lanes(frame: Frame) -> list[list[FaultRecord]]:
     """Return the faults in as few lanes as keep overlapping windows and their words apart."""
     lanes: list[list[FaultRecord]] = []
-    free: list[float] = []  # the coordinate from which each lane is free
+    taken: list[list[tuple[float, float]]] = []  # of each lane
     for fault in sorted(frame.side.faults, key=_fault_start):
-        start, end = window(frame, fault)
-        end = max(end, start + svg.text_width(_fault_label(fault)) + 22)
-        for lane, reserved in enumerate(free):
-            if start >= reserved:
-                lanes[lane].append(fault)
-                free[lane] = end
+        low, high = _extent(frame, fault)
+        for lane, others in zip(lanes, taken, strict=True):
+            if all(high < start or low > end for start, end in others):
+                lane.append(fault)
+                others.append((low, high))
                 break
         else:
             lanes.append([fault])
-            free.append(end)
+            taken.append([(low, high)])
     return lanes
+
+
+def _extent(frame: Frame, fault: FaultRecord) -> tuple[float, float]:
+    """Return from where to where the bar of a fault and its words reach, with a gap."""
+    start, end = window(frame, fault)
+    words, x, class_ = _placed(frame, fault)
+    width = svg.text_width(words)
+    low, high = (x - width, x) if class_.endswith("end") else (x, x + width)
+    return min(start, low), max(end, high) + 8
+
+
+def _placed(frame: Frame, fault: FaultRecord) -> tuple[str, float, str]:
+    """Return the words of a fault, where they stand, and their class.
+
+    Inside the bar, else behind it, else in front of it, else cut where most room is.
+    """
+    start, end = window(frame, fault)
+    label = _fault_label(fault)
+    places = (
+        (end - start - 12, start + 7, "fault-text"),
+        (frame.x.end - end - 8, end + 6, "fault-text"),
+        (start - 8, start - 6, "fault-text end"),
+    )
+    width = svg.text_width(label)
+    room, x, class_ = next((each for each in places if each[0] >= width), max(places))
+    return _cut(label, room), x, class_
 
 
 def _fault_start(fault: FaultRecord) -> int:
@@ -219,8 +245,10 @@ def window(frame: Frame, fault: FaultRecord) -> tuple[float, float]:
     return start, max(frame.at(end_ns), start + 1.5)
 
 
-def _fault_label(fault: FaultRecord) -> str:
-    words = formats.shortened(formats.sentence(fault.words), 60)
+def _fault_label(fault: FaultRecord, characters_max: int | None = LABEL_CHARACTERS_MAX) -> str:
+    words = formats.sentence(fault.words)
+    if characters_max is not None and len(words) > characters_max:
+        words = words[: characters_max - 1].rstrip() + "…"
     if fault.injected_ns is None:
         return f"{fault.number}. {words} (not injected)"
     return f"{fault.number}. {words}" + ("" if fault.effective else " (no evidence)")
@@ -244,7 +272,7 @@ def fault_labels(frame: Frame, lanes: list[list[FaultRecord]], top: float) -> It
         y = top + row * LANE_HEIGHT
         for fault in lane:
             start, end = window(frame, fault)
-            label = _fault_label(fault)
+            label = _fault_label(fault, None)
             healed = "not healed" if fault.healed_ns is None else (
                 f"healed at {formats.moment(fault.healed_ns, origin)}"
             )  # fmt: skip
@@ -253,15 +281,8 @@ def fault_labels(frame: Frame, lanes: list[list[FaultRecord]], top: float) -> It
             yield svg.rect(
                 start, y + 2, end - start, LANE_HEIGHT - 6, f"fault-bar{proven}", title, 2
             )
-            # Inside the bar, else behind it, else in front of it, else cut where most room is.
-            places = (
-                (end - start - 12, start + 7, "fault-text"),
-                (frame.x.end - end - 8, end + 6, "fault-text"),
-                (start - 8, start - 6, "fault-text end"),
-            )
-            width = svg.text_width(label)
-            room, x, class_ = next((each for each in places if each[0] >= width), max(places))
-            yield svg.text(_cut(label, room), x, y + 14, class_)
+            words, x, class_ = _placed(frame, fault)
+            yield svg.text(words, x, y + 14, class_)
 
 
 def _cut(label: str, room: float) -> str:

@@ -71,23 +71,24 @@ def test_a_write_that_ended_while_the_read_ran_need_not_be_seen() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "fields"),
+    ("settings", "fields", "judged"),
     [
-        ({"r": 1, "w": 1}, {}),
-        ({}, {"consistency": "one"}),
-        ({}, {"replicas_asked": 1}),
-        ({"quorum": "sloppy", "pr": 1, "pw": 1}, {"fallbacks": ["n4"]}),
+        ({"r": 1, "w": 1}, {}, 0),
+        ({}, {"consistency": "one"}, 1),
+        ({}, {"replicas_asked": 1}, 1),
+        ({"quorum": "sloppy", "pr": 1, "pw": 1}, {"fallbacks": ["n4"]}, 1),
     ],
 )
-def test_quorums_that_need_not_overlap_promise_nothing(
-    settings: dict[str, object], fields: dict[str, object]
+def test_quorums_that_need_not_overlap_promise_nothing_and_are_not_judged(
+    settings: dict[str, object], fields: dict[str, object], judged: int
 ) -> None:
     script = quorum(**settings)
     script.write("c1", "k", 0, 10)
     script.read("c2", "k", 20, 25, **fields)
     script.read("c2", "k", 30, 35, "c1:1")
     finding = judge(script.history)
-    assert finding.verdict is Verdict.VALID
+    assert finding.coverage.judged == judged
+    assert finding.verdict is (Verdict.VALID if judged else Verdict.UNKNOWN)
     assert finding.promised is (settings == {})
 
 

@@ -39,7 +39,8 @@ def check(view: View) -> Finding:
     judged = 0
     missed: list[tuple[Operation, Operation]] = []
     for operations in view.by_key.values():
-        reads = [each for each in operations if _is_judged(view, each)]
+        most = _most_claimed(view, operations)
+        reads = [each for each in operations if _is_judged(view, each, most)]
         judged += len(reads)
         missed += _missed_on_key(view, operations, reads)
     missed.sort(key=lambda each: (each[0].invoke_ns, each[0].index))
@@ -54,6 +55,8 @@ def check(view: View) -> Finding:
         promises_freshness(view),
         counts={"missed": len(missed)},
     )
+    if not judged and not view.history.single_register:
+        finding.coverage.notes.append("no read asked enough replicas to be bound to meet a write")
     return conclude(view, finding)
 
 
@@ -78,11 +81,24 @@ def _counts(view: View) -> tuple[int, int, int]:
     return n, r, w
 
 
-def _is_judged(view: View, read: Operation) -> bool:
-    return (
-        read.kind is OperationKind.GET
-        and read.outcome is Outcome.OK
-        and not (view.history.single_register and reads_weaker(view, read))
+def _is_judged(view: View, read: Operation, most: int) -> bool:
+    """Return whether ``read`` was bound to meet a write that claimed ``most`` replicas."""
+    if read.kind is not OperationKind.GET or read.outcome is not Outcome.OK:
+        return False
+    if view.history.single_register:
+        return not reads_weaker(view, read)
+    return _claimed(view, read) + most > view.once(_counts)[0]
+
+
+def _most_claimed(view: View, operations: list[Operation]) -> int:
+    """Return how many replicas an acknowledged write of a key claimed at most."""
+    return max(
+        (
+            _claimed(view, each)
+            for each in operations
+            if each.kind.is_write and each.outcome is Outcome.OK
+        ),
+        default=0,
     )
 
 

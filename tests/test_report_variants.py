@@ -26,8 +26,19 @@ def test_every_variant_has_a_column_and_the_shared_side_one(varied: Family) -> N
     stream = io.StringIO()
     variants.print_table(Console(file=stream, width=160), [first, second])
     assert "writes p99" in stream.getvalue()
-    lines = [line for line in text.splitlines() if line.startswith("| durability")]
+    lines = [line for line in text.splitlines() if line.startswith("| Acknowledged writes kept")]
     assert len(lines) == 1
+
+
+@pytest.mark.parametrize(("width", "tables"), [(160, 1), (80, 2)])
+def test_columns_that_do_not_fit_make_a_table_of_their_own(width: int, tables: int) -> None:
+    runs = [replace(sample(), name=f"story:{each}") for each in ("one", "two", "three")]
+    stream = io.StringIO()
+    variants.print_table(Console(file=stream, width=width), runs)
+    lines = stream.getvalue().splitlines()
+    assert {line[-1] for line in lines if line[0] == "│"} == {"│"}  # nothing is cut off
+    assert sum("writes p99" in line for line in lines) == tables
+    assert sum("not promised" in line for line in lines) == 1
 
 
 def test_a_figure_that_no_side_has_gets_no_row() -> None:

@@ -62,12 +62,19 @@ def _head(name: str, side: SideFindings) -> SideHead:
         title=title,
         promise=formats.sentence(side.promise),
         verdict=side.verdict,
-        kept=f"{title} {_KEPT[side.verdict]}",
+        kept=f"{title} {_kept(side)}",
         broken=[
             *(["interrupted"] if side.interrupted else []),
             *(formats.sentence(problem) for problem in side.problems),
         ],
     )
+
+
+def _kept(side: SideFindings) -> str:
+    judged = not side.problems and side.findings
+    if judged and not any(each.promised for each in side.findings.values()):
+        return "promises nothing that is judged here"
+    return _KEPT[side.verdict]
 
 
 def _verdict_words(run: RunFindings, expectations: list[ExpectationText]) -> str:

@@ -6,6 +6,7 @@ Every figure stands in the report of its run as well; this only puts them side b
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from rich.console import Console
 from rich.table import Table
@@ -28,6 +29,9 @@ _FIGURES: tuple[tuple[str, Callable[[SideFindings], str]], ...] = (
     ("reads p50", lambda side: formats.duration_ms(side.reads.p50_ms)),
     ("reads p99", lambda side: formats.duration_ms(side.reads.p99_ms)),
 )
+_LABEL_WIDTH = 24
+_COLUMN_WIDTH = 12  # the longest word: "Dynamo-style"
+_FRAME = 3  # of each column
 _SHOWN = ("availability.writes.ok_share", "availability.reads.ok_share", "writes.p50_ms")
 
 
@@ -95,9 +99,12 @@ def _columns(found: Sequence[RunFindings]) -> list[_Column]:
 
 def _rows(columns: Sequence[_Column]) -> list[list[str]]:
     rows = [["expectations", *(_expected(each) for each in columns)]]
-    checks = dict.fromkeys(name for each in columns for name in each.side.findings)
-    for name in checks:
-        row = [name]
+    checks: dict[str, str] = {}
+    for each in columns:
+        for name, finding in each.side.findings.items():
+            checks.setdefault(name, formats.sentence(finding.title))
+    for name, title in checks.items():
+        row = [title]
         for each in columns:
             finding = each.side.findings.get(name)
             row.append(
@@ -123,18 +130,26 @@ def _expected(column: _Column) -> str:
 
 
 def print_table(console: Console, found: Sequence[RunFindings]) -> None:
-    """Print the table in a terminal."""
+    """Print the table in a terminal: as many columns side by side as can be read, then the rest."""
     columns = _columns(found)
-    table = Table(title=found[0].question, title_justify="left", title_style="italic")
     rows = _rows(columns)
-    longest_word = max(len(word) for title, *_ in rows for word in title.split())
-    table.add_column("", overflow="fold", min_width=longest_word)
-    for each in columns:
-        table.add_column(formats.printable(each.head.partition("\n")[0]), overflow="fold")
-    table.add_row("", *(each.side.title for each in columns))
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
+    longest_word = max(len(word) for label, *_ in rows for word in label.split())
+    room = console.width - longest_word - _FRAME - 1
+    fit = max(1, room // (_COLUMN_WIDTH + _FRAME))
+    size = ceil(len(columns) / ceil(len(columns) / fit))
+    most = max(1, room // size - _FRAME)
+    title: str | None = found[0].question
+    for first in range(0, len(columns), size):
+        table = Table(title=title, title_justify="left", title_style="italic")
+        table.add_column("", min_width=longest_word, max_width=max(longest_word, _LABEL_WIDTH))
+        for each in columns[first : first + size]:
+            head = formats.printable(each.head.partition("\n")[0])
+            table.add_column(head, overflow="fold", max_width=most)
+        table.add_row("", *(each.side.title for each in columns[first : first + size]))
+        for label, *cells in rows:
+            table.add_row(label, *cells[first : first + size])
+        console.print(table)
+        title = None
     console.print("○: not promised with these settings", style="dim")
 
 

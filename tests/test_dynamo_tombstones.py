@@ -111,6 +111,20 @@ def test_a_key_that_was_written_anew_is_not_purged() -> None:
     assert cluster.held("n1", KEY) == ["a3"]
 
 
+def test_a_key_that_is_deleted_again_has_its_grace_again() -> None:
+    for settings in (TIME, AFTER_REPAIR):
+        cluster = Cluster(settings)
+        context = cluster.write("n1", put(KEY, "a1", w=3)).context
+        cluster.result("n1", delete(KEY, "a2", context))
+        cluster.run(1500 * MS)
+        cluster.write("n1", put(KEY, "a3", w=3))
+        cluster.result("n1", delete(KEY, "a4", cluster.read("n1", KEY).context))
+        cluster.run(SECOND)  # the grace of the first delete is over by now
+        assert cluster.held("n1", KEY) == ["a4"]
+        cluster.run(2 * SECOND)
+        assert cluster.held("n1", KEY) == []
+
+
 def test_a_key_that_is_written_again_after_its_purge_is_not_swallowed() -> None:
     """Its dots are not given away again, so no tombstone elsewhere has seen the new write."""
     cluster = Cluster(TIME)

@@ -67,7 +67,9 @@ class Tombstones:
             held = node.replica.siblings(key)
             if not held.is_deleted():
                 continue  # It was written anew.
-            if node.settings.purge is Purge.TIME:
+            if self._left_ns(now, held):
+                self._note(now, key)  # And deleted once more: that has a grace of its own.
+            elif node.settings.purge is Purge.TIME:
                 self._purge(key, held)
             elif node.ring.preference(key)[0] == node.name:
                 self._ask(now, key)
@@ -75,10 +77,16 @@ class Tombstones:
     def _note(self, now: Instant, key: str) -> None:
         held = self._node.replica.siblings(key)
         if key not in self._waiting and held.is_deleted():
-            # By the time of the delete itself: a copy that another replica sends again is no
-            # younger, so that replicas do not keep a tombstone alive for each other.
-            left_ns = held.newest_ns() + self._node.settings.tombstone_grace_ns - now.wall_ns
-            self._wait(now.monotonic_ns + max(0, left_ns), key)
+            self._wait(now.monotonic_ns + self._left_ns(now, held), key)
+
+    def _left_ns(self, now: Instant, held: Siblings) -> int:
+        """Return what is left of the grace of a deleted key.
+
+        By the time of the delete itself: a copy that another replica sends again is no younger, so
+        that replicas do not keep a tombstone alive for each other.
+        """
+        grace_ns = self._node.settings.tombstone_grace_ns
+        return max(0, held.newest_ns() + grace_ns - now.wall_ns)
 
     def _wait(self, at_ns: int, key: str) -> None:
         self._waiting.add(key)

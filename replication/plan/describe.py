@@ -49,6 +49,8 @@ _MEASURES = {
     "conflicts.sibling_sets": "number of sibling sets made",
     "conflicts.unknown_visible": "number of unknown writes that took effect",
     "convergence.after_heal": "time from healing to equal replicas",
+    "convergence.differing_at_end.count": "number of keys whose replicas differ at the end",
+    "convergence.keys": "number of keys whose replicas were compared",
     "failovers.*.elections": "number of elections",
     "failovers.*.read_outage": "read outage",
     "failovers.*.old_leader_returned_after": "time until the old leader was a follower",

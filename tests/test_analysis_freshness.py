@@ -62,6 +62,18 @@ def test_a_purged_delete_is_not_missed_nor_what_it_had_read() -> None:
         assert judge(script.history).violations == missed
 
 
+def test_a_value_that_was_deleted_and_is_back_is_a_delete_missed() -> None:
+    for purge in ("time", "after_repair"):
+        script = quorum(purge=purge)
+        script.write("c1", "k", 0, 10)
+        delete = script.write("c2", "k", 20, 30, DELETE, based_on=["c1:1"])
+        script.event(38, "n1", "tombstone_purged", key="k", write_ids=[delete])
+        script.read("c3", "k", 40, 45, "c1:1")
+        finding = judge(script.history)
+        assert finding.violations == 1
+        assert finding.promised is (purge != "time")
+
+
 def test_a_write_that_ended_while_the_read_ran_need_not_be_seen() -> None:
     script = quorum()
     script.write("c1", "k", 0, 10)

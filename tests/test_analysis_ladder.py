@@ -7,6 +7,7 @@ from replication.analysis import CHECKS, analyse
 from replication.analysis.findings import Finding, Verdict
 from replication.history import History, Operation
 from tests.support.histories import (
+    DELETE,
     GET,
     OK,
     UNKNOWN,
@@ -145,10 +146,23 @@ def test_a_delete_that_may_have_come_later_excuses_a_read_of_nothing() -> None:
     script.read("c1", "k", 4, 5)
     assert check("read-your-writes", script.history).violations == 1
     script.history.operations[0].index = 9
-    from tests.support.histories import DELETE
-
     script.write("c2", "k", 2, 3, DELETE, based_on=["c1:1"])
     assert check("read-your-writes", script.history).violations == 0
+
+
+def test_a_delete_that_was_purged_is_missed_by_nobody_but_who_reads_what_it_had_read() -> None:
+    for purged_ms, got, broken in ((20, (), 0), (20, ("c2:1",), 0), (20, ("c1:1",), 1),
+                                   (60, ("c2:1",), 1)):  # fmt: skip
+        script = Script(register=False, settings={"versions": "dvv", "purge": "after_repair"})
+        script.write("c1", "k", 0, 1)
+        delete = script.write("c1", "k", 2, 3, DELETE, based_on=["c1:1"])
+        script.read("c3", "k", 4, 5, delete)
+        script.event(purged_ms, "n1", "tombstone_purged", key="k", write_ids=[delete])
+        script.write("c2", "k", 30, 31)
+        script.read("c1", "k", 40, 41, *got)
+        script.read("c3", "k", 40, 41, *got)
+        for name in ("read-your-writes", "monotonic-reads", "causal"):
+            assert bool(check(name, script.history).violations) == broken, (name, purged_ms, got)
 
 
 def some_sequential_order(operations: list[Operation]) -> bool:

@@ -10,8 +10,10 @@ from replication.analysis import analyse
 from replication.analysis.availability import longest_gap
 from replication.analysis.findings import Failover, SideFindings
 from replication.analysis.latency import POINTS_MAX, nearest_rank
+from replication.analysis.staleness import stale_reads
+from replication.analysis.view import View
 from replication.history import LinkTotals, Phase
-from tests.support.histories import FAIL, MS, OK, UNKNOWN, Script, at, valid_register
+from tests.support.histories import DELETE, FAIL, MS, OK, UNKNOWN, Script, at, valid_register
 
 WARMUP = Phase.WARMUP
 
@@ -168,6 +170,21 @@ def test_a_read_is_stale_by_how_long_the_newer_write_was_acknowledged() -> None:
     assert (found.judged, found.stale) == (6, 4)
     assert (found.p50_age_ms, found.max_age_ms, found.oldest_read) == (10, 55, 8)
     assert found.share == pytest.approx(4 / 6)
+
+
+def test_a_key_whose_delete_was_purged_shows_that_delete() -> None:
+    script = Script(register=False)
+    script.write("c1", "k", 0, 10)
+    delete = script.write("c2", "k", 20, 30, DELETE, based_on=["c1:1"])
+    script.event(45, "n1", "tombstone_purged", key="k", write_ids=[delete])
+    script.read("c3", "k", 40, 41)  # nobody had purged it yet: this replica has never had it
+    script.read("c3", "k", 50, 51)
+    script.read("c3", "k", 52, 53, "c1:1")  # deleted, and back
+    script.write("c2", "k", 60, 70)
+    script.read("c3", "k", 80, 81)  # nothing, 10 ms after c2:2
+    assert [read.invoke_ns for read, _ in stale_reads(View(script.history))] == [
+        at(40), at(52), at(80)
+    ]  # fmt: skip
 
 
 def test_concurrent_writes_make_no_read_stale() -> None:

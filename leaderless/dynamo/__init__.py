@@ -140,7 +140,10 @@ backend = Backend(
         "forward": "batch.forwards",
         "backward": "batch.forwarded",
     },
-    # A clock that is behind makes a later write lose to an earlier one, acknowledged or not.
-    lossless=lambda settings, members: settings.versions.keeps_siblings,
+    # A clock that is behind makes a later write lose to an earlier one, acknowledged or not. A
+    # delete that was purged is undone by an old copy.
+    lossless=lambda settings, members: (
+        settings.versions.keeps_siblings and settings.purge is not Purge.TIME
+    ),
     updates=lambda settings: settings.versions is Versions.DVV,
 )

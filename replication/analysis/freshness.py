@@ -24,8 +24,7 @@ from replication.analysis.promised import (
     reads_weaker,
     setting,
 )
-from replication.analysis.siblings import purged_deletes
-from replication.analysis.view import NEVER, View
+from replication.analysis.view import View
 from replication.analysis.why import reasons
 from replication.history import Operation, OperationKind, Outcome
 
@@ -63,7 +62,8 @@ def check(view: View) -> Finding:
 def promises_freshness(view: View) -> bool:
     """Return whether the settings of the cluster make every read see every acknowledged write.
 
-    With last-write-wins a clock that is ahead may let an older version win, so it promises nothing.
+    With last-write-wins a clock that is ahead may let an older version win, so it promises nothing;
+    nor where deletes are forgotten while a copy of what they had read may be elsewhere.
     """
     if view.history.single_register:
         return promises_durability(view) and setting(view, "default_read") != "local"
@@ -71,7 +71,7 @@ def promises_freshness(view: View) -> bool:
     if setting(view, "quorum") == "sloppy":
         # Others may stand in for primaries, but for so many.
         r, w = (int(setting(view, name) or 0) for name in ("pr", "pw"))
-    return r + w > n and keeps_siblings(view)
+    return r + w > n and keeps_siblings(view) and setting(view, "purge") != "time"
 
 
 def _counts(view: View) -> tuple[int, int, int]:
@@ -155,7 +155,6 @@ class _Uncovered:
         self._view = view
         self._covered: set[str] = set()
         self._uncovered: dict[str, Operation] = {}
-        self._purged_ns = view.once(purged_deletes)
 
     def acknowledged(self, write: Operation) -> None:
         assert write.write_id is not None, "a write has an id"
@@ -167,18 +166,14 @@ class _Uncovered:
 
     def missed_by(self, read: Operation) -> Operation | None:
         """Return a write that was not returned, and that no version returned descends from."""
-        descends = self._view.once(lineage).descends
+        judges = self._view.once(lineage)
         for write in self._uncovered.values():
-            if _overlap(self._view, read, write) and not any(
-                descends(version.write_id, write) for version in read.seen
+            if (
+                _overlap(self._view, read, write)
+                and not any(judges.descends(version.write_id, write) for version in read.seen)
+                and not judges.forgotten(read, write)
             ):
-                # Of a delete nothing is left once it is purged, nor of what it had read.
-                purged = any(
-                    at_ns <= (read.complete_ns or NEVER) and descends(delete, write)
-                    for delete, at_ns in self._purged_ns.items()
-                )
-                if not purged:
-                    return write
+                return write
         return None
 
 

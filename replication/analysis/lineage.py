@@ -7,12 +7,15 @@ have replaced w. Whether it may have depends on how the store decides:
 - siblings: only if its writer had read w, directly or from one who had (``based_on``);
 - last-write-wins: not if its timestamp is the lower one; without both timestamps it may have.
 
-Nothing returned at all is excused by any delete that may have come after w.
+Nothing returned at all is excused by any delete that may have come after w, and by w itself if it
+is one. Where siblings are kept a delete that was purged excuses as well: nothing of it is left for
+others to replace. Not for a read that returned what this delete had read: that is back.
 """
 
 from collections.abc import Callable, Iterable
 
 from replication.analysis.promised import keeps_siblings
+from replication.analysis.siblings import purged_deletes
 from replication.analysis.view import NEVER, View
 from replication.history import Operation, OperationKind, Outcome, SeenVersion
 
@@ -27,24 +30,42 @@ class Lineage:
         self._timestamps = {} if self._register or self._siblings else _timestamps(view)
         self._descends: dict[str, dict[str, bool]] = {}  # ancestor -> what descends from it
         self._deletes: dict[str, list[Operation]] = {}
+        self._purged: dict[str, list[tuple[str, int]]] = {}
+        purged_ns = view.once(purged_deletes)
         for key, operations in view.by_key.items():
-            self._deletes[key] = [
+            deletes = [
                 each
                 for each in operations
                 if each.kind is OperationKind.DELETE and each.outcome is not Outcome.FAIL
             ]
+            self._deletes[key] = deletes
+            names = [each.write_id for each in deletes if each.write_id in purged_ns]
+            self._purged[key] = [(name, purged_ns[name]) for name in names if name]
 
     def lacks(self, read: Operation, write: Operation) -> bool:
         """Return whether ``read`` surely shows a state without ``write``."""
         if any(version.write_id == write.write_id for version in read.seen):
             return False
         if not read.seen:
-            return not any(self.may_replace(each, write) for each in self._deletes[read.key])
+            return write.kind is not OperationKind.DELETE and not any(
+                self.may_replace(each, write) for each in self._deletes[read.key]
+            )
         for version in read.seen:
             source = self._view.writes.get(version.write_id)
             if source is None or self.may_replace(source, write):
                 return False
-        return True
+        return not (self._siblings and self.forgotten(read, write))
+
+    def forgotten(self, read: Operation, write: Operation) -> bool:
+        """Return whether a purged delete is the reason why ``read`` shows nothing of ``write``."""
+        end_ns = NEVER if read.complete_ns is None else read.complete_ns
+        seen = [self._view.writes.get(version.write_id) for version in read.seen]
+        return any(
+            at_ns <= end_ns
+            and self.descends(delete, write)
+            and not any(each is not None and self.descends(delete, each) for each in seen)
+            for delete, at_ns in self._purged[read.key]
+        )
 
     def may_replace(self, newer: Operation, older: Operation) -> bool:
         """Return whether ``newer`` may stand where ``older`` stood."""

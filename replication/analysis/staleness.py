@@ -4,6 +4,7 @@ from bisect import bisect_right
 
 from replication.analysis.findings import Staleness, StaleRead
 from replication.analysis.latency import nearest_rank
+from replication.analysis.siblings import purged_deletes
 from replication.analysis.view import View
 from replication.history import Operation, OperationKind, Outcome, Phase
 
@@ -76,10 +77,30 @@ def _acknowledged_writes(operations: list[Operation]) -> tuple[list[int], list[i
 
 
 def newest_seen_ns(view: View, read: Operation) -> int:
-    """Return when the last of the versions returned had taken effect; -1: the key was missing."""
+    """Return when the last of the versions returned had taken effect; -1: the key was missing.
+
+    A key that is missing since its delete was purged shows that delete.
+    """
     newest_ns = -1
     for version in read.seen:
         end_ns = view.effective_end_ns(version.write_id)
         assert end_ns is not None, "this very read returned it"
         newest_ns = max(newest_ns, end_ns)
+    if not read.seen:
+        read_ns = read.invoke_ns if read.complete_ns is None else read.complete_ns
+        for purged_ns, end_ns in view.once(_purged).get(read.key, ()):
+            if purged_ns <= read_ns:
+                newest_ns = max(newest_ns, end_ns)
     return newest_ns
+
+
+def _purged(view: View) -> dict[str, list[tuple[int, int]]]:
+    """Return for each key when its deletes were purged, and had taken effect."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for write_id, purged_ns in view.once(purged_deletes).items():
+        write = view.writes.get(write_id)
+        if write is not None:
+            end_ns = view.effective_end_ns(write_id)
+            times = (purged_ns, purged_ns if end_ns is None else end_ns)
+            found.setdefault(write.key, []).append(times)
+    return found

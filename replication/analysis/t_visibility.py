@@ -125,7 +125,9 @@ def _pairs(view: View) -> Iterator[_Pair]:
         if write is None or write.consistency is not None or write.replicas_asked:
             continue
         assert write.complete_ns is not None, "it was acknowledged"
-        fresh = any(each.write_id == write.write_id for each in read.seen)
+        # Nothing is left of a delete that was purged.
+        deleted = write.kind is OperationKind.DELETE and not read.seen
+        fresh = deleted or any(each.write_id == write.write_id for each in read.seen)
         holders = owners.get(read.key, set(view.history.nodes))
         kind = _Kind(_own(write, read, holders), _forwarded(view, write), _forwarded(view, read))
         yield _Pair((read.invoke_ns - write.complete_ns) / 1e6, fresh, kind)

@@ -101,8 +101,8 @@ def _rows(columns: Sequence[_Column]) -> list[list[str]]:
     rows = [["expectations", *(_expected(each) for each in columns)]]
     checks: dict[str, str] = {}
     for each in columns:
-        for name, finding in each.side.findings.items():
-            checks.setdefault(name, formats.sentence(finding.title))
+        for name, judged in each.side.findings.items():
+            checks.setdefault(name, formats.sentence(judged.title))
     for name, title in checks.items():
         row = [title]
         for each in columns:

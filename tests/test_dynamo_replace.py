@@ -6,7 +6,8 @@ import pytest
 
 from leaderless.dynamo import DynamoSettings, Hints, Quorum, ReadRepair
 from leaderless.dynamo.settings import Detection
-from replication.errors import OperationError
+from leaderless.v1 import dynamo_pb2
+from replication.errors import InvalidRequest, OperationError
 from replication.protocol import RequestBody
 from replication.v1 import control_pb2, storage_pb2
 from tests.support.dynamo_cluster import FIVE, MS, SECOND, Cluster, put
@@ -17,6 +18,10 @@ SETTINGS = DynamoSettings(anti_entropy_ns=0, read_repair=ReadRepair.OFF, hints=H
 QUORUMS = [(2, 2), (1, 3), (3, 1)]
 
 
+def add(node: str) -> control_pb2.CommandRequest:
+    return control_pb2.CommandRequest(add_member=control_pb2.AddMember(node=node))
+
+
 def replace_by(node: str, by: str) -> control_pb2.CommandRequest:
     return control_pb2.CommandRequest(replace_member=control_pb2.ReplaceMember(node=node, by=by))
 
@@ -24,10 +29,11 @@ def replace_by(node: str, by: str) -> control_pb2.CommandRequest:
 def written(settings: DynamoSettings = SETTINGS, misses: str = "") -> Cluster:
     """Return a cluster where every key was written and acknowledged; ``misses`` got none of it.
 
-    Its spare, n6, runs no process yet.
+    Its spares, n6 and n7, run no process yet.
     """
-    cluster = Cluster(settings, members=FIVE, spares=("n6",))
+    cluster = Cluster(settings, members=FIVE, spares=("n6", "n7"))
     cluster.stop("n6")
+    cluster.stop("n7")
     for number, key in enumerate(KEYS, 1):
         owners = cluster.cores["n1"]._node.ring.preference(key)
         coordinator = next(each for each in owners if each != misses)
@@ -40,9 +46,9 @@ def written(settings: DynamoSettings = SETTINGS, misses: str = "") -> Cluster:
     return cluster
 
 
-def begun(cluster: Cluster, body: RequestBody, at: str = "n1") -> int:
+def begun(cluster: Cluster, body: RequestBody, at: str = "n1", spare: str = "n6") -> int:
     """Start the spare, and ask for it."""
-    cluster.start("n6")
+    cluster.start(spare)
     cluster.deliver()
     return cluster.send(at, body, timeout_ns=60 * SECOND)
 
@@ -130,6 +136,42 @@ def test_who_was_replaced_and_comes_back_counts_for_nothing() -> None:
     assert isinstance(answer, storage_pb2.PutResponse), "by the ring of which it was told"
     assert "n2" not in {each.node for each in answer.served.replicas}
     assert unread(cluster, "n6") == []
+
+
+def test_a_node_that_dies_while_another_joins_is_replaced_and_both_changes_end() -> None:
+    """With R = 1 who joins has to hear every old owner, and would wait for ever."""
+    cluster = written(replace(SETTINGS, r=1, w=2))
+    cluster.start("n6")
+    cluster.stop("n2")
+    joined = cluster.send("n1", add("n6"), timeout_ns=60 * SECOND)
+    cluster.run(5 * SECOND)
+    assert joined not in cluster.replies
+    assert "under way" in str(cluster.result("n3", add("n7")))
+    number = begun(cluster, replace_by("n2", "n7"), "n3", "n7")
+    cluster.run(100 * MS)
+    assert joined not in cluster.replies, "epochs went on, and data moves still"
+    cluster.run(5 * SECOND)
+    assert is_done(cluster, number)
+    assert is_done(cluster, joined)
+    (state,) = {core._rings.state.SerializeToString() for core in cluster.cores.values()}
+    members = {*dynamo_pb2.RingState.FromString(state).owners}
+    assert members == {"n1", "n3", "n4", "n5", "n6", "n7"}
+    assert unread(cluster, "n6") == unread(cluster, "n7") == []
+
+
+def test_a_spare_that_dies_before_it_has_joined_is_replaced_too() -> None:
+    cluster = written(replace(SETTINGS, transfer_bytes_per_s=500))
+    joined = begun(cluster, add("n6"))
+    cluster.run(SECOND)
+    cluster.stop("n6")
+    number = begun(cluster, replace_by("n6", "n7"), spare="n7")
+    cluster.run(30 * SECOND)
+    assert is_done(cluster, number)
+    refused = cluster.replies[joined]
+    assert isinstance(refused, InvalidRequest)
+    assert refused.message == "n6 was replaced before it had joined"
+    assert set(cluster.cores["n1"]._rings.state.owners) == {*FIVE, "n7"}
+    assert unread(cluster, "n7") == []
 
 
 @pytest.mark.parametrize("detector", Detection)

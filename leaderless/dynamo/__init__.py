@@ -8,7 +8,7 @@ writes meet), ``types`` (counters and sets), ``resolve`` (what a read makes of i
 ``tombstones`` (when deleted keys go), ``forwarder`` (keys of other nodes), ``detector``, ``phi``,
 ``swim`` and ``gossip`` (who seems alive), ``merkle``, ``anti_entropy`` and
 ``rounds`` (replicas that compare themselves), ``paxos`` and ``conditional`` (compare-and-set),
-``membership`` and ``transfer`` (nodes that come and go),
+``membership``, ``ring_changes`` and ``transfer`` (nodes that come and go),
 ``commands`` (of an operator), ``replica`` and ``outbox`` (state and effects), ``core``.
 
 What a cluster of these guarantees, while what is persisted stays persisted

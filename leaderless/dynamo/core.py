@@ -14,7 +14,7 @@ from leaderless.dynamo.coordinator import Coordinator
 from leaderless.dynamo.forwarder import Forwarder
 from leaderless.dynamo.gossip import SwimDetector, make_detector
 from leaderless.dynamo.hints import Handoff
-from leaderless.dynamo.membership import Rings, members_of
+from leaderless.dynamo.membership import Rings
 from leaderless.dynamo.merkle import MerkleForest
 from leaderless.dynamo.node import COUNTERS, Node
 from leaderless.dynamo.outbox import Outbox
@@ -33,6 +33,7 @@ from leaderless.dynamo.quorum import (
 from leaderless.dynamo.reading import digest_of
 from leaderless.dynamo.replica import STAND_IN_SPACE, Replica
 from leaderless.dynamo.ring import claim, make_ring
+from leaderless.dynamo.ring_changes import members_of
 from leaderless.dynamo.settings import CompareAndSet, DynamoSettings
 from leaderless.dynamo.tombstones import Tombstones
 from leaderless.dynamo.versions import decode, versioning

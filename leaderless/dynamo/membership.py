@@ -9,7 +9,8 @@ refused and told.
 With ``ring_changes = "joint"`` a change takes two epochs. In the first both the old and the new
 owners need a quorum, for reads, for writes and for the decree of the second, while the new owners
 fetch what they are to own; when all have it, somebody proposes the second. No other change may
-begin meanwhile. With ``"eager"`` the new owners answer at once, and fetch afterwards.
+begin meanwhile, but a replacement of one of them: see ``ring_changes``. With ``"eager"`` the new
+owners answer at once, and fetch afterwards.
 """
 
 from collections.abc import Callable
@@ -19,7 +20,8 @@ from typing import Final
 
 from leaderless.dynamo.node import Node
 from leaderless.dynamo.paxos import NO_BALLOT, Acceptors, Rank, rank
-from leaderless.dynamo.ring import reclaim, replaced, ring_of
+from leaderless.dynamo.ring import ring_of
+from leaderless.dynamo.ring_changes import change_words, members_of, next_ring, under_way
 from leaderless.dynamo.settings import RingChanges
 from leaderless.dynamo.transfer import Transfers
 from leaderless.v1 import dynamo_pb2
@@ -33,19 +35,15 @@ RETRY_NS: Final = 300_000_000
 REPEAT_NS: Final = 500_000_000
 
 
-def members_of(state: dynamo_pb2.RingState) -> list[NodeId]:
-    """Return everybody who owns something, or is to."""
-    return sorted({*state.owners, *state.next_owners})
-
-
 @dataclass(slots=True)
 class _Command:
     """An operator waits here for a change."""
 
     request_id: RequestId
     deadline_ns: int
-    epoch: int  # that must have been reached
-    words: str
+    epoch: int  # that must have been reached, and nothing be moving
+    joining: NodeId | None
+    leaving: NodeId | None
 
 
 @dataclass(slots=True)
@@ -115,38 +113,18 @@ class Rings:
     ) -> None:
         """Begin a change of members; answer when it is complete. Raises when it cannot be."""
         state = self.state
-        members = members_of(state)
         joint = self._node.settings.ring_changes is RingChanges.JOINT
-        words = " and ".join(
-            [f"{joining} has joined"] * (joining is not None)
-            + [f"{leaving} has left"] * (leaving is not None)
-        )
+        command = _Command(request_id, deadline_ns, state.epoch + 1 + joint, joining, leaving)
         to_be = {*(state.next_owners or state.owners)}
         if joining in to_be and leaving not in to_be and self._decree is None:
             # Asked again: it is done already, or is being done.
-            epoch = state.epoch + bool(state.next_owners)
-            self._commands.append(_Command(request_id, deadline_ns, epoch, words))
+            command.epoch = state.epoch + bool(state.next_owners)
+            self._commands.append(command)
             self._answer_commands(now, state.epoch)
             return
-        if state.next_owners or self._decree is not None:
-            raise Overloaded(f"another change of the ring is under way at epoch {state.epoch}")
-        if joining is not None and joining in members:
-            raise InvalidRequest(f"{joining} is a member already, it cannot replace {leaving}")
-        if leaving is not None and leaving not in members:
-            raise InvalidRequest(f"{leaving} is no member; members are {', '.join(members)}")
-        count = len(members) + (joining is not None) - (leaving is not None)
-        if count < self._node.settings.n or count > len(state.owners):
-            raise InvalidRequest(
-                f"{count} members would be left, expected n = {self._node.settings.n} "
-                f"to partitions = {len(state.owners)}"
-            )
-        owners = reclaim(state.owners, joining, leaving)
-        epoch = state.epoch + 1
-        if joint:
-            wanted = dynamo_pb2.RingState(epoch=epoch, owners=state.owners, next_owners=owners)
-        else:
-            wanted = dynamo_pb2.RingState(epoch=epoch, owners=owners, sources=state.owners)
-        command = _Command(request_id, deadline_ns, epoch + joint, words)
+        if self._decree is not None:
+            raise under_way(state)
+        wanted = next_ring(state, joining, leaving, self._node.settings.n, joint)
         self._commands.append(command)
         self._decree = _Decree(wanted)
         self._prepare(now)
@@ -157,11 +135,15 @@ class Rings:
             if others:
                 text = f"another change became epoch {epoch}"
                 node.outbox.reply(command.request_id, Overloaded(text))
-            elif epoch >= command.epoch:
-                response = control_pb2.CommandResponse(
-                    served=storage_pb2.Served(node=node.name), words=command.words
-                )
-                node.outbox.reply(command.request_id, response)
+            elif epoch >= command.epoch and not self.state.next_owners:
+                if command.joining is not None and command.joining not in self.state.owners:
+                    gone = InvalidRequest(f"{command.joining} was replaced before it had joined")
+                    node.outbox.reply(command.request_id, gone)
+                    continue
+                served = storage_pb2.Served(node=node.name)
+                words = change_words(command.joining, command.leaving)
+                done = control_pb2.CommandResponse(served=served, words=words)
+                node.outbox.reply(command.request_id, done)
             elif now.monotonic_ns >= command.deadline_ns:
                 # The change goes on, whether or not anybody waits for it.
                 error: OperationError = QuorumTimeout(len(self._moved), len(members_of(self.state)))
@@ -278,8 +260,7 @@ class Rings:
         self._transfers.stop()
         wanted = self._gained(state)
         if wanted:
-            old, new = state.sources or state.owners, state.next_owners or state.owners
-            self._transfers.begin(now, wanted, self._required(), replaced(old, new))
+            self._transfers.begin(now, wanted, self._required(), state.replaced)
         else:
             self._complete_if_moved(now)
 

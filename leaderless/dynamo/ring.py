@@ -132,9 +132,3 @@ def reclaim(
                 counts[heir] += 1
                 result[partition] = heir
     return tuple(result)
-
-
-def replaced(before: Iterable[NodeId], after: Iterable[NodeId]) -> NodeId | None:
-    """Return which owner makes room for another, None if nobody does."""
-    leaving, coming = {*before} - {*after}, {*after} - {*before}
-    return next(iter(leaving)) if leaving and coming else None

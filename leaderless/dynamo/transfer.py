@@ -9,7 +9,7 @@ nobody waiting for the others.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,7 +59,7 @@ class Transfers:
         self._finished = finished  # (now, partitions, keys, bytes)
         self._sources: list[_Source] = []
         self._required = 0
-        self._replaced: NodeId | None = None
+        self._replaced: set[NodeId] = set()
         self._questions: dict[NodeId, _Question] = {}  # one to each old owner at a time
         self._silence: Counter[NodeId] = Counter()  # questions since the last answer
         self._free_ns = 0  # when the throttle allows the next question
@@ -72,11 +72,11 @@ class Transfers:
         now: Instant,
         wanted: dict[int, tuple[NodeId, ...]],
         required: int,
-        replaced: NodeId | None,
+        replaced: Iterable[NodeId],
     ) -> None:
         """Fetch these partitions, each from ``required`` of its old owners at least.
 
-        ``replaced`` is dead for good if it seems so, and then all the others are enough.
+        Who is ``replaced`` is dead for good if it seems so, and then all others are enough.
         """
         self._sources = [
             _Source(owner, partition)
@@ -84,7 +84,7 @@ class Transfers:
             for owner in owners
             if owner != self._node.name
         ]
-        self._required, self._replaced = required, replaced
+        self._required, self._replaced = required, {*replaced}
         self._keys = self._bytes = 0
         self._questions, self._silence = {}, Counter()
         self._free_ns = self.due_ns = now.monotonic_ns
@@ -129,14 +129,12 @@ class Transfers:
         for owner in dict.fromkeys(each.node for each in self._sources):
             alive[owner] = self._node.alive(owner, now_ns)
             patient[owner] = self._silence[owner] < UNANSWERED_MAX
-        lost = self._replaced
-        if lost in alive and (alive[lost] or patient[lost]):
-            lost = None
+        lost = {each for each in self._replaced if not (alive.get(each) or patient.get(each))}
         complete: Counter[int] = Counter()
         possible: Counter[int] = Counter()
         for each in self._sources:
             complete[each.partition] += each.done
-            possible[each.partition] += each.done or each.node != lost
+            possible[each.partition] += each.done or each.node not in lost
         wanted: dict[NodeId, _Source] = {}
         for each in self._sources:
             required = min(self._required, possible[each.partition])

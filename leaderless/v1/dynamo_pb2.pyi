@@ -1089,6 +1089,7 @@ class RingState(_message.Message):
     OWNERS_FIELD_NUMBER: _builtins.int
     NEXT_OWNERS_FIELD_NUMBER: _builtins.int
     SOURCES_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     @_builtins.property
     def owners(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1102,6 +1103,10 @@ class RingState(_message.Message):
     def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """when owners changed at once: who had owned them before"""
 
+    @_builtins.property
+    def replaced(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of the old owners: if one seems dead, it is so for good"""
+
     def __init__(
         self,
         *,
@@ -1109,10 +1114,11 @@ class RingState(_message.Message):
         owners: _abc.Iterable[_builtins.str] | None = ...,
         next_owners: _abc.Iterable[_builtins.str] | None = ...,
         sources: _abc.Iterable[_builtins.str] | None = ...,
+        replaced: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "next_owners", b"next_owners", "owners", b"owners", "sources", b"sources"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "next_owners", b"next_owners", "owners", b"owners", "replaced", b"replaced", "sources", b"sources"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from leaderless.dynamo import DynamoSettings, Hints, Quorum, ReadRepair
+from leaderless.dynamo import DynamoSettings, Fanout, Hints, Quorum, ReadRepair
+from leaderless.dynamo.ring import reclaim
 from leaderless.dynamo.settings import Detection
 from leaderless.v1 import dynamo_pb2
 from replication.errors import InvalidRequest, OperationError
 from replication.protocol import RequestBody
 from replication.v1 import control_pb2, storage_pb2
-from tests.support.dynamo_cluster import FIVE, MS, SECOND, Cluster, put
+from tests.support.dynamo_cluster import FIVE, MS, SECOND, Cluster, get, name_of, put
 
 KEYS = [f"k{number}" for number in range(1, 61)]
 # Nothing repairs a replica but the transfer.
@@ -136,6 +137,23 @@ def test_who_was_replaced_and_comes_back_counts_for_nothing() -> None:
     assert isinstance(answer, storage_pb2.PutResponse), "by the ring of which it was told"
     assert "n2" not in {each.node for each in answer.served.replicas}
     assert unread(cluster, "n6") == []
+
+
+@pytest.mark.parametrize("fanout", Fanout)
+def test_a_read_under_way_at_a_node_that_owns_the_key_no_more_is_answered(fanout: Fanout) -> None:
+    """Digests are compared with what its coordinator holds, also when that counts no more."""
+    cluster = written(replace(SETTINGS, read_fanout=fanout))
+    core = cluster.cores["n2"]
+    key = next(key for key in KEYS if core._node.ring.preference(key)[0] == "n2")
+    asked = cluster.send("n2", get(key))
+    cluster.deliver(only=lambda one, other: one == "n2")
+    owners = reclaim(core._rings.state.owners, None, "n2")
+    core._rings.adopt(cluster.instant("n2"), dynamo_pb2.RingState(epoch=1, owners=owners))
+    cluster.perform("n2", core.flush(cluster.instant("n2")))
+    cluster.run(SECOND)
+    answer = cluster.replies[asked]
+    assert isinstance(answer, storage_pb2.GetResponse)
+    assert [name_of(each) for each in answer.versions] == [f"a{1 + KEYS.index(key)}"]
 
 
 def test_a_node_that_dies_while_another_joins_is_replaced_and_both_changes_end() -> None:

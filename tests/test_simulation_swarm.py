@@ -103,6 +103,18 @@ STORM_LATER: dict[str, Any] = {
 }
 
 
+# And when it had come to replace nodes.
+STORM_REPLACING: dict[str, Any] = {
+    **STORM_LATER,
+    "fault_kinds": [
+        *ALL_KINDS,
+        "full-disk",
+        *MORE_KINDS,
+        *("transfer", "join", "leave", "replace"),
+    ],
+}
+
+
 @pytest.mark.parametrize("seed", range(1, 60))
 def test_what_is_drawn_is_a_scenario_within_its_limits(seed: int) -> None:
     drawn = draw_scenario(SHORT, "short", seed)
@@ -270,6 +282,18 @@ def test_seeds_of_storm_that_once_failed(family: Family, seed: int) -> None:
 def test_seeds_of_storm_that_failed_later(seed: int) -> None:
     storm = {**load_scenario("storm").plan.scenario, "swarm": STORM_LATER}
     assert run_seed(storm, "storm", seed, Family.LEADERLESS).failure is None
+
+
+@pytest.mark.parametrize(
+    ("family", "seed"),
+    [
+        # A digest came for a read whose coordinator owned the key no more.
+        (Family.LEADERLESS, 31001759),
+    ],
+)
+def test_seeds_of_storm_that_failed_since_nodes_are_replaced(family: Family, seed: int) -> None:
+    storm = {**load_scenario("storm").plan.scenario, "swarm": STORM_REPLACING}
+    assert run_seed(storm, "storm", seed, family).failure is None
 
 
 def test_last_write_wins_loses_a_later_write_to_a_clock_and_breaks_no_promise() -> None:

@@ -95,15 +95,16 @@ class Reads:
     def digested(self, now: Instant, replica: NodeId, number: int, digest: bytes) -> None:
         """Take a digest of what ``replica`` holds: as good as the whole if this node has the same.
 
-        The node's own answer was the first of the read.
+        The node's own answer was the first of the read; there is none if a ring has come since by
+        which it holds the key no more.
         """
         node = self._node
         read = node.pending.get(number)
         if not isinstance(read, PendingRead) or replica in read.doubted:
             return
         node.counters["read_bytes"] += len(digest)
-        own = read.answers[node.name]
-        if digest == digest_of(own):
+        own = read.answers.get(node.name)
+        if own is not None and digest == digest_of(own):
             self.loaded(now, replica, number, own)
         elif replica not in read.answers:
             node.counters["digest_mismatches"] += 1

@@ -14,6 +14,7 @@ from replication.errors import ConfigError
 from replication.report import results_db
 from replication.report.results_schema import MIGRATIONS, SCHEMA_VERSION, TABLES, VIEWS
 from tests.support import findings_sample as sample
+from tests.support import pictures_sample
 
 RUN = "20261123T215503Z-leader-crash-7"
 
@@ -101,6 +102,15 @@ def test_the_failover_view_splits_the_gap(path: Path) -> None:
     assert leader["back_to_95_percent_ms"] == 600
     assert leaderless["elected_ms"] is None
     assert leaderless["write_outage_ms"] == 9
+
+
+def test_the_failover_view_has_the_prediction_beside_what_was_measured(path: Path) -> None:
+    results_db.import_run(path, RUN, pictures_sample.leader_crash())
+    leader, leaderless = query(path, "SELECT * FROM failover_report ORDER BY side")
+    assert (leader["predicted_low_ms"], leader["predicted_high_ms"]) == (270, 435)
+    assert (leader["predicted_ms"], leader["predicted_elected_ms"]) == (335, 354)
+    assert (leader["pre_votes"], leader["split_votes"], leader["handed_over"]) == (1, 0, 0)
+    assert leaderless["predicted_ms"] is None
 
 
 def test_the_other_views_compare_conflicts_and_costs(path: Path) -> None:

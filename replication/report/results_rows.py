@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from replication.analysis.conflict_findings import Conflict
-from replication.analysis.findings import RunFindings, SideFindings
+from replication.analysis.findings import FailoverPrediction, RunFindings, SideFindings
 from replication.analysis.meanwhile import Handoff, MemberChange, SnapshotInstall
 from replication.report import formats
 from replication.report.results_schema import TABLES
@@ -185,6 +185,10 @@ def _add_faults(records: dict[str, list[Record]], side_id: str, side: SideFindin
                 "truncated_acknowledged": failover.truncated_acknowledged,
                 "old_leader_returned_ms": _ms(failover.old_leader_returned_ns, origin),
                 "left_the_leader_alone": int(failover.left_the_leader_alone),
+                "split_votes": failover.split_votes,
+                "pre_votes": failover.pre_votes,
+                "handed_over": int(failover.handed_over),
+                **_prediction(failover.prediction),
             }
         )
         for number, step in enumerate(failover.steps, 1):
@@ -198,6 +202,15 @@ def _add_faults(records: dict[str, list[Record]], side_id: str, side: SideFindin
                     "detail": step.detail,
                 }
             )
+
+
+def _prediction(expected: FailoverPrediction | None) -> Record:
+    return {
+        "predicted_ms": None if expected is None else _ms(expected.detected_ns),
+        "predicted_low_ms": None if expected is None else _ms(expected.detected_low_ns),
+        "predicted_high_ms": None if expected is None else _ms(expected.detected_high_ns),
+        "predicted_elected_ms": None if expected is None else _ms(expected.elected_ns),
+    }
 
 
 def _add_conflicts(records: dict[str, list[Record]], side_id: str, side: SideFindings) -> None:

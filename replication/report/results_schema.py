@@ -184,6 +184,13 @@ _SECOND: _Tables = {
     ),
 }
 TABLES = (*_FIRST, *_SECOND)
+_THIRD: dict[str, dict[str, type]] = {  # columns that tables were given later
+    "failovers": {
+        **dict.fromkeys(("split_votes", "pre_votes", "handed_over"), int),
+        **dict.fromkeys(("predicted_ms", "predicted_low_ms", "predicted_high_ms"), float),
+        "predicted_elected_ms": float,
+    }
+}
 
 
 def _create(database: Database, tables: _Tables) -> None:
@@ -200,10 +207,17 @@ def _create(database: Database, tables: _Tables) -> None:
             database.table(name).create_index([column])
 
 
+def _widen(database: Database, tables: dict[str, dict[str, type]]) -> None:
+    for name, columns in tables.items():
+        for column, kind in columns.items():
+            database.execute(f'ALTER TABLE "{name}" ADD COLUMN "{column}" {_TYPES[kind]}')
+
+
 _TYPES: dict[type, str] = {str: "TEXT", int: "INTEGER", float: "FLOAT"}
 MIGRATIONS: list[Callable[[Database], Any]] = [
     partial(_create, tables=_FIRST),
     partial(_create, tables=_SECOND),
+    partial(_widen, tables=_THIRD),
 ]
 SCHEMA_VERSION = len(MIGRATIONS)
 
@@ -215,12 +229,15 @@ def _step(name: str) -> str:
 _VIEWS = {
     "failover_report": f"""
         SELECT runs.started, runs.scenario, runs.seed, sides.side, sides.backend, failovers.words,
-               {_step("detected")} AS detected_ms,
-               {_step("elected")} AS elected_ms,
+               {_step("detected")} AS detected_ms, failovers.predicted_ms,
+               failovers.predicted_low_ms, failovers.predicted_high_ms,
+               {_step("elected")} AS elected_ms, failovers.predicted_elected_ms,
+               {_step("clients redirected")} AS clients_redirected_ms,
                {_step("first acknowledged write")} AS first_acknowledged_write_ms,
                {_step("back to 95 %")} AS back_to_95_percent_ms,
                failovers.write_outage_ms, failovers.read_outage_ms, failovers.failed,
                failovers.unknown, failovers.redirected, failovers.elections, failovers.terms,
+               failovers.split_votes, failovers.pre_votes, failovers.handed_over,
                failovers.truncated_entries, failovers.truncated_acknowledged, sides.run
         FROM failovers
         JOIN sides ON sides.id = failovers.side

@@ -108,6 +108,7 @@ def test_a_leader_that_hands_over_is_not_missed_and_nothing_is_predicted() -> No
     started = [each for each in script.history.events if each.name == "election_started"]
     for each in started:
         each.fields["silence_ns"] = 2 * MS
+    script.event(2_001, "n1", "leadership_transfer", to="n3", term=1, given_up=False)
     script.role(2_010, "n1", "follower", 2, "n3")  # while it ends
     script.event(2_700, "n1", "node_started")
     script.role(2_750, "n1", "follower", 2, "n3")

@@ -120,7 +120,7 @@ def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None, strikes: 
     if case.leader is not None:
         ledger.old_leader = case.leader
         ledger.handed_over = _handed_over(view, detected)
-        if strikes and not ledger.handed_over:
+        if strikes and not _tried_to_hand_over(view, case):
             touched = struck_nodes(view, case.fault)
             followers = [each for each in view.history.nodes if each not in touched]
             ledger.prediction = predicted(view, case.at_ns, followers, case.fault.deafens)
@@ -343,6 +343,16 @@ def _handed_over(view: View, detected: NodeEvent | None) -> bool:
         and detected.name == "election_started"
         and timeout.isdigit()
         and int(detected.fields.get("silence_ns") or 0) < int(timeout)
+    )
+
+
+def _tried_to_hand_over(view: View, case: _Case) -> bool:
+    """Return whether the leader first asked another to stand: the timeouts count from later on."""
+    return any(
+        event.name == "leadership_transfer"
+        and event.node == case.leader
+        and case.at_ns <= event.time_ns < case.until_ns
+        for event in view.history.events
     )
 
 

@@ -6,7 +6,8 @@ One seed each. All variants over as many seeds as one likes: ``tests/support/sce
 import pytest
 
 from replication.plan import make_plan
-from tests.support.scenario_seeds import leader, scenario
+from replication.protocol import Family
+from tests.support.scenario_seeds import leader, measured, scenario
 
 STORIES = (
     "old-leader-returns",
@@ -27,6 +28,13 @@ def test_it_shows_what_it_is_about(name: str) -> None:
     assert results
     for result in results:
         assert result.verdict == "valid", f"{result.words}: {result.observed}"
+
+
+@pytest.mark.parametrize("seed", [1, 8])
+def test_a_follower_that_was_brought_a_snapshot_needs_no_second_one(seed: int) -> None:
+    """Seeds in which it did: the leader's next snapshot was complete before it had caught up."""
+    found = measured("lagging-follower:compacted", seed, Family.LEADER, "snapshots.count")
+    assert found == 1
 
 
 @pytest.mark.parametrize("story", STORIES)

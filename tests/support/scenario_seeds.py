@@ -9,8 +9,8 @@ from functools import cache
 
 from replication.analysis import known_checks, measure_problem
 from replication.analysis.analyse import analyse
-from replication.analysis.expect import judge
-from replication.analysis.findings import ExpectationResult
+from replication.analysis.expect import judge, measure
+from replication.analysis.findings import ExpectationResult, SideFindings
 from replication.plan import Plan, Scenario, find_backend, load_scenario, make_plan
 from replication.protocol import Family
 from replication.simulation.execute import simulate
@@ -35,11 +35,20 @@ def leaderless(name: str, seed: int) -> list[ExpectationResult]:
     return _judged(name, seed, Family.LEADERLESS)
 
 
+def measured(name: str, seed: int, family: Family, path: str) -> float | None:
+    """Return a measure of one side in one seed."""
+    return measure(_analysed(make_plan(scenario(name), seed), family), path)
+
+
 def _judged(name: str, seed: int, family: Family) -> list[ExpectationResult]:
     plan = make_plan(scenario(name), seed)
+    return judge(plan.expectations, {family.value: _analysed(plan, family)})
+
+
+def _analysed(plan: Plan, family: Family) -> SideFindings:
     simulated = simulate(plan, family)
     assert simulated.broken is None, simulated.broken
-    return judge(plan.expectations, {family.value: analyse(simulated.history)})
+    return analyse(simulated.history)
 
 
 def main(seeds: range, names: list[str]) -> None:

@@ -23,6 +23,10 @@ def add(node: str) -> control_pb2.CommandRequest:
     return control_pb2.CommandRequest(add_member=control_pb2.AddMember(node=node))
 
 
+def remove(node: str) -> control_pb2.CommandRequest:
+    return control_pb2.CommandRequest(remove_member=control_pb2.RemoveMember(node=node))
+
+
 def replace_by(node: str, by: str) -> control_pb2.CommandRequest:
     return control_pb2.CommandRequest(replace_member=control_pb2.ReplaceMember(node=node, by=by))
 
@@ -175,6 +179,21 @@ def test_a_node_that_dies_while_another_joins_is_replaced_and_both_changes_end()
     members = {*dynamo_pb2.RingState.FromString(state).owners}
     assert members == {"n1", "n3", "n4", "n5", "n6", "n7"}
     assert unread(cluster, "n6") == unread(cluster, "n7") == []
+
+
+def test_a_node_that_dies_while_it_leaves_can_be_replaced_all_the_same() -> None:
+    """With W = 1 the others would wait for what only it may have; a spare comes in its place."""
+    cluster = written(replace(SETTINGS, r=3, w=1))
+    left = cluster.send("n1", remove("n2"), timeout_ns=60 * SECOND)
+    cluster.stop("n2")
+    cluster.run(5 * SECOND)
+    assert left not in cluster.replies
+    number = begun(cluster, replace_by("n2", "n7"), spare="n7")
+    cluster.run(5 * SECOND)
+    assert is_done(cluster, number)
+    assert is_done(cluster, left)
+    assert set(cluster.cores["n3"]._rings.state.owners) == {"n1", "n3", "n4", "n5", "n7"}
+    assert unread(cluster, "n7") == []
 
 
 def test_a_spare_that_dies_before_it_has_joined_is_replaced_too() -> None:

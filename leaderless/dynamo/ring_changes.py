@@ -32,13 +32,13 @@ def next_ring(
 ) -> dynamo_pb2.RingState:
     """Return the ring that a change begins with. Raises when it cannot be, or not now.
 
-    While data moves only a replacement may begin, of a node that is to own some of it: were that
-    one dead for good, the change would never end. The old owners stay who they are and the new ones
-    are others, which fetch everything again; so every quorum still has one of the old owners in it.
+    While data moves only a replacement may begin, of a node that owns some of it or is to: were it
+    dead for good, the change might never end. The old owners stay who they are and the new ones are
+    others, which fetch everything again; so every quorum still has one of the old owners in it.
     """
     members = members_of(state)
     replaces = joining is not None and leaving is not None
-    if state.next_owners and not (replaces and leaving in state.next_owners):
+    if state.next_owners and not (replaces and leaving in members):
         raise under_way(state)
     if joining is not None and joining in members:
         raise InvalidRequest(f"{joining} is a member already, it cannot replace {leaving}")
@@ -49,7 +49,8 @@ def next_ring(
         raise InvalidRequest(
             f"{count} members would be left, expected n = {n} to partitions = {len(state.owners)}"
         )
-    owners = reclaim(state.next_owners or state.owners, joining, leaving)
+    to_own = state.next_owners or state.owners
+    owners = reclaim(to_own, joining, leaving if leaving in to_own else None)
     replaced = [*state.replaced] if state.next_owners else []
     if joining is not None and leaving is not None and leaving in state.owners:
         replaced.append(leaving)

@@ -262,6 +262,14 @@ def test_a_change_that_takes_too_long_is_told_and_may_be_asked_for_again() -> No
     assert done(cluster, add("n4")) == "n4 is a voter"
 
 
+def test_a_replacement_that_is_asked_for_again_is_done_already() -> None:
+    """The first answer may have been lost."""
+    cluster = led(3)
+    for _ in range(2):
+        assert done(cluster, replace("n3", "n4")) == "n4 is in the place of n3"
+    assert configuration(cluster, "n2") == Configuration(("n1", "n2", "n4"))
+
+
 def test_the_configuration_survives_a_snapshot_and_a_restart() -> None:
     settings = RaftSettings(snapshot_entries=5, snapshot_trailing_entries=0)
     cluster = led(3, settings=settings)

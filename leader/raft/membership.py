@@ -68,6 +68,8 @@ def plan(
     else:
         leaves, joins = command.node, command.by
         words = f"{joins} is in the place of {leaves}"
+    if joins in now.voters and leaves not in now.members:
+        return Change(request_id, deadline_ns, words, now)  # an earlier attempt had done it
     if leaves not in now.members:
         return InvalidRequest(f"{leaves!r} is no member; members are {', '.join(now.members)}")
     if joins and (joins in now.voters or leaves not in now.voters):

@@ -55,3 +55,19 @@ def test_a_removal_of_unknown_fate_is_done_when_nobody_finds_the_member() -> Non
     assert never.failed(Unreachable("n1")), "it was certainly not asked"
     assert not never.failed(refusal)
     assert never.done_before() is None
+
+
+def status(node: str, *peers: str, serving: bool = True) -> control_pb2.NodeStatus:
+    listed = [control_pb2.PeerStatus(node=peer) for peer in peers]
+    return control_pb2.NodeStatus(node=node, serving=serving, peers=listed)
+
+
+def test_members_are_whom_those_who_serve_list() -> None:
+    left = status("n3", "n1", "n2", serving=False)  # it was not told that it has left
+    told = [status("n1", "n2", "n4"), status("n2", "n1", "n4"), status("n4", "n1", "n2")]
+    spare = status("n5", "n1", "n2", "n3", serving=False)
+    assert command.members(("n1", "n2", "n3", "n4", "n5"), [left, *told, spare]) == [
+        *("n1", "n2", "n4")
+    ]
+    assert command.members(NODES, [left]) == [], "nobody can say"
+    assert command.members(NODES, [status("n1", "n2")]) == ["n1", "n2"]

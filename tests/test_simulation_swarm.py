@@ -289,6 +289,10 @@ def test_seeds_of_storm_that_failed_later(seed: int) -> None:
     [
         # A digest came for a read whose coordinator owned the key no more.
         (Family.LEADERLESS, 31001759),
+        # An operator gave up on a change, and took for a member who was none any more, or did
+        # without one who still was.
+        *((Family.LEADER, seed) for seed in (31001383, 31001439, 31001590, 31001946)),
+        *((Family.LEADER, seed) for seed in (31001975, 31002236)),
     ],
 )
 def test_seeds_of_storm_that_failed_since_nodes_are_replaced(family: Family, seed: int) -> None:

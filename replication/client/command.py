@@ -46,9 +46,9 @@ class CommandSession:
     def done_before(self) -> control_pb2.CommandResponse | None:
         """Return the answer to a removal that is refused because an earlier attempt did it.
 
-        Nobody finds a member to remove or to replace any more. None where the refusal stands.
+        Nobody finds a member to remove any more. None where the refusal stands.
         """
-        removal = self.request.WhichOneof("command") in ("remove_member", "replace_member")
+        removal = self.request.WhichOneof("command") == "remove_member"
         if not (removal and self._unsure and isinstance(self.error, InvalidRequest)):
             return None
         return control_pb2.CommandResponse(
@@ -93,9 +93,16 @@ def replace(node: NodeId, by: NodeId) -> control_pb2.CommandRequest:
     return control_pb2.CommandRequest(replace_member=control_pb2.ReplaceMember(node=node, by=by))
 
 
-def knows(statuses: Iterable[control_pb2.NodeStatus], node: NodeId) -> bool:
-    """Return whether some node counts ``node`` among its peers: it is a member, or is to be."""
-    return any(peer.node == node for status in statuses for peer in status.peers)
+def members(nodes: Iterable[NodeId], statuses: Sequence[control_pb2.NodeStatus]) -> list[NodeId]:
+    """Return which of ``nodes`` are members, as those that serve say; empty if nobody does.
+
+    Also who is only to be one, or is still to go: what is asked of members is asked of them too.
+    """
+    serving = [status for status in statuses if status.serving]
+    listed = {peer.node for status in serving for peer in status.peers}
+    if len(serving) == 1 and listed:
+        listed.add(serving[0].node)  # nobody else can say so
+    return [node for node in nodes if node in listed]
 
 
 def looks(status: control_pb2.NodeStatus) -> str:

@@ -234,6 +234,7 @@ class _Side:
         """Settle, read every key back, and take stock of every replica."""
         history, control = self.history, self._cluster.control
         assert self._nemesis is not None, "the load came first"
+        await self._nemesis.review()
         members = self._nemesis.members
         self._enter(Stage.SETTLING)
         history.heal_ns = self._healed_ns()

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
+from replication.client import command
 from replication.cluster.launcher import Cluster
 from replication.cluster.process import Evidence
 from replication.history import FaultRecord
@@ -72,6 +73,7 @@ class Nemesis:
         self._load_start_ns = 0
         self._active: dict[int, _Active] = {}
         self._leader: NodeId | None = None  # as last seen
+        self._unsure = False  # who is a member
         self._locks = {node: asyncio.Lock() for node in cluster.spec.everybody}
 
     async def run(self, load_start_ns: int) -> None:
@@ -177,9 +179,19 @@ class Nemesis:
             members[:] = [each for each in members if each not in nodes]
         if done:
             members += coming
-        elif kind is FaultKind.REPLACE:
+            return
+        self._unsure |= kind is not FaultKind.TRANSFER
+        await self.review()
+        if kind is FaultKind.REPLACE and nodes[0] in members:
             async with self._locks[nodes[0]]:
                 active.evidence += await self._strikes.exhume(nodes[0])
+
+    async def review(self) -> None:
+        """Ask the cluster who is a member, if an operator gave up on a change of that."""
+        if self._unsure:
+            found = await self._cluster.control.statuses(self.ran, VIEW_TIMEOUT_S)
+            statuses = [each.status for each in found.values()]
+            self.members[:] = command.members(self.ran, statuses) or self.members
 
     async def _heal_after(self, injection: asyncio.Task[None], number: int) -> None:
         await injection

@@ -232,6 +232,7 @@ class _Side:
         self._wait_until(self._all_serve, READY_LIMIT_NS, "the cluster does not serve")
 
     def _all_serve(self) -> bool:
+        self._nemesis.review()
         statuses = self._world.statuses()
         return all(name in statuses and statuses[name].serving for name in self._nemesis.members)
 

@@ -74,6 +74,7 @@ class Nemesis:
         self._conditions = Conditions(world)
         self._active: dict[int, _Active] = {}
         self._rngs: dict[int, Random] = {}
+        self._unsure = False  # who is a member
         self.last_heal_ns: int | None = None
 
     def begin(self, load_start_ns: int) -> None:
@@ -314,9 +315,9 @@ class Nemesis:
         replaced = session.request.replace_member.node
         if response is None:
             active.note(session.problem(), shown=False)
-            if replaced and node is not None and command.knows(statuses.values(), node):
-                self._count(node, replaced)
-            elif replaced:
+            self._unsure |= session.request.WhichOneof("command") != "transfer_leadership"
+            self.review()
+            if replaced in self.members:
                 back = partial(active.note, f"{replaced} was started again, not replaced", False)
                 self._world.bring_back(replaced, active.record.number, back)
             return
@@ -329,6 +330,12 @@ class Nemesis:
                 self._count(node, replaced)
         if node in statuses:
             active.note(command.looks(statuses[node]))
+
+    def review(self) -> None:
+        """Ask the cluster who is a member, if an operator gave up on a change of that."""
+        if self._unsure:
+            statuses = [*self._world.statuses().values()]
+            self.members[:] = command.members(self.ran, statuses) or self.members
 
     def _count(self, coming: NodeId | None, leaving: NodeId | None) -> None:
         """Take down that the members are others from now on."""

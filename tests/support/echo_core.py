@@ -139,13 +139,27 @@ class StubbornCore(EchoCore):
 
 
 class MuteCore(EchoCore):
-    """Puts one node in the place of another, and tells nobody but those who ask who is there."""
+    """Puts one node in the place of another, and tells no operator of it."""
 
     def submit(self, now: Instant, request_id: RequestId, request: Request) -> list[Effect]:
-        if isinstance(request.body, control_pb2.CommandRequest):
-            self._peers.append(request.body.replace_member.by)
+        if not isinstance(request.body, control_pb2.CommandRequest):
+            return super().submit(now, request_id, request)
+        node, by = request.body.replace_member.node, request.body.replace_member.by
+        told = storage_pb2.PutRequest(key=f"{node} by {by}")
+        self._replace(node, by)
+        return [Send(peer, told) for peer in self._peers]
+
+    def receive(self, now: Instant, sender: str, message: Message) -> list[Effect]:
+        assert isinstance(message, storage_pb2.PutRequest)
+        node, by, spare = message.key.partition(" by ")
+        if by:
+            self._replace(node, spare)
             return []
-        return super().submit(now, request_id, request)
+        return super().receive(now, sender, message)
+
+    def _replace(self, node: str, spare: str) -> None:
+        self._peers = [peer for peer in self._peers if peer not in (node, spare)]
+        self._peers += [spare] * (spare != self._node)
 
     def status(self) -> control_pb2.NodeStatus:
         status = super().status()

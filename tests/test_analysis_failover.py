@@ -277,6 +277,7 @@ def test_leases_end_when_the_node_says_so_or_dies() -> None:
         "reason": "leadership is being handed over",
     }
     script.event(9_100, "n3", "lease_changed", **stopped)
+    script.event(9_150, "n3", "node_stopping")
     found = analyse(script.history)
     assert [(each.node, each.start_ns, each.end_ns, each.why) for each in found.leases] == [
         ("n1", at(100), at(900), "no majority"),

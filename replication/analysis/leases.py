@@ -38,7 +38,7 @@ def leases(view: View) -> list[LeasePeriod]:
 def _end(view: View, lease: LeasePeriod, event: NodeEvent | None) -> None:
     """Say how a lease ended: with its node, by what the node told next, or not at all."""
     for turn in view.once(roles).turns.get(lease.node, []):
-        until_ns = turn.at_ns if event is None else min(turn.at_ns, event.time_ns)
+        until_ns = view.history.settle_end_ns if event is None else event.time_ns
         if turn.role == DOWN and lease.start_ns < turn.at_ns <= until_ns:
             lease.end_ns, lease.why = turn.at_ns, "the node ended"
             return

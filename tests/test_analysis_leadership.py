@@ -37,6 +37,38 @@ def test_an_election_against_a_leader_that_nothing_befell_is_needless() -> None:
     )
 
 
+def test_the_fault_that_takes_the_majority_takes_the_leader_away() -> None:
+    """Three of five die one after the other: the third leaves the living leader without votes."""
+    script = led()
+    for number, node in enumerate(("n3", "n4", "n5")):
+        script.fault("kill", [node], 1_000 + 100 * number, 3_000)
+    script.role(1_500, "n1", "follower", 3, "")
+    stands(script, 1_600, "n2", 4, pre_vote=True)
+    stands(script, 3_050, "n1", 4)
+    script.role(3_060, "n1", "leader", 4, "n1")
+    found = analyse(script.history)
+    assert found.leadership is not None
+    assert (found.leadership.elections, found.leadership.needless) == (1, 0)
+    assert [each.left_the_leader_alone for each in found.failovers] == [True, True, False]
+    third = found.failovers[-1]
+    assert third.took_the_majority
+    assert {step.name: step.after_fault_ns for step in third.steps if step.after_fault_ns} == {
+        "detected": 400 * MS,
+        "elected": 1_860 * MS,
+    }
+    assert third.prediction is None
+
+
+def test_a_fault_that_leaves_a_majority_leaves_the_leader_alone() -> None:
+    script = led()
+    script.fault("kill", ["n3"], 1_000, 1_500)
+    script.fault("kill", ["n4"], 1_100, 3_000)
+    script.fault("kill", ["n5"], 1_600, 3_000)  # n3 is back
+    stands(script, 1_700, "n2", 4)
+    assert leadership(script).needless == 1
+    assert all(each.left_the_leader_alone for each in analyse(script.history).failovers)
+
+
 def test_terms_that_nobody_won_are_burnt_and_split() -> None:
     script = led()
     for turn in range(3):

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from replication.analysis import words
 from replication.analysis.failover_picture import picture
 from replication.analysis.findings import Failover, FailoverStep, PartitionSide
-from replication.analysis.leadership import DISABLING, campaigns
+from replication.analysis.leadership import campaigns
 from replication.analysis.prediction import predicted
 from replication.analysis.promised import setting
-from replication.analysis.roles import Turn, roles, struck_nodes, window_end_ns
+from replication.analysis.roles import Turn, disables, roles, struck_nodes, window_end_ns
 from replication.analysis.view import FAIL, OK, UNKNOWN, Times, View, columns
 from replication.history import FaultRecord, NodeEvent, Operation, OperationKind, Outcome
 
@@ -66,7 +66,7 @@ def failovers(view: View) -> list[Failover]:
         case.until_ns = following.at_ns
     for case in cases:
         elected = _elected(view, case)
-        strikes = case.fault.takes_down or case.fault.kind in DISABLING
+        strikes = disables(case.fault)
         if strikes or elected is not None:
             found.append(_ledger(view, case, elected, strikes))
     for ledger in found[PICTURES_MAX:]:
@@ -119,6 +119,7 @@ def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None, strikes: 
     _follow_old_leader(view, case, ledger)
     if case.leader is not None:
         ledger.old_leader = case.leader
+        ledger.took_the_majority = not case.fault.sides and case.leader not in case.fault.nodes
         ledger.handed_over = _handed_over(view, detected)
         if strikes and not _tried_to_hand_over(view, case):
             touched = struck_nodes(view, case.fault)

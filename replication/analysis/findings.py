@@ -202,6 +202,7 @@ class Failover:
     split_votes: int = 0  # terms that somebody stood for and nobody won
     by_side: list[PartitionSide] = field(default_factory=list)
     prediction: FailoverPrediction | None = None
+    took_the_majority: bool = False  # the leader itself was well, and had too few to lead
     handed_over: bool = False  # the leader asked another to stand: no timeout had to pass
     picture: FailoverPicture | None = None
 

@@ -1,19 +1,18 @@
 """Who stood for election over a stretch of a run, and whether there was a reason to.
 
 An election is needless if the last leader could have gone on: since it came to lead no fault had
-taken it down, put it to sleep, or left it on a side of a partition without a majority, and nobody
-had asked it to go. That is what a timeout that is too short for its network costs, whether a
-follower loses patience or the leader steps down, and a node that comes back with a later term.
+taken it down, put it to sleep, or left it without a majority, and nobody had asked it to go. That
+is what a timeout that is too short for its network costs, whether a follower loses patience or the
+leader steps down, and a node that comes back with a later term.
 """
 
 from dataclasses import dataclass
 
 from replication.analysis.findings import Leadership
-from replication.analysis.roles import roles, struck_nodes, window_end_ns
+from replication.analysis.roles import disables, roles, struck_nodes, window_end_ns
 from replication.analysis.view import View
 from replication.history import NodeEvent
 
-DISABLING = ("restart", "pause", "partition")  # besides whatever takes nodes down
 ASKED = ("transfer", "leave")  # by an operator, to give up the lead
 
 
@@ -98,7 +97,7 @@ def _is_needless(view: View, event: NodeEvent) -> bool:
     return not any(
         (fault.kind == "transfer" or leader in struck_nodes(view, fault))
         for fault in view.history.faults
-        if (fault.takes_down or fault.kind in (*DISABLING, *ASKED))
+        if (disables(fault) or fault.kind in ASKED)
         and fault.injected_ns is not None
         and fault.injected_ns <= event.time_ns
         and since_ns <= window_end_ns(view, fault)

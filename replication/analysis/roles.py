@@ -10,6 +10,7 @@ from replication.history import FaultRecord
 
 DOWN = "down"
 PAUSED = "paused"
+DISABLING = ("restart", "pause", "partition")  # besides whatever takes nodes down
 _SHOWN_AS = {"pre_candidate": "candidate", "learner": "follower", "unspecified": "follower"}
 
 
@@ -71,8 +72,41 @@ def nodes_on_sides(view: View, fault: FaultRecord) -> set[str]:
     return {node for node in view.history.nodes if any(node in side for side in fault.sides)}
 
 
+def disables(fault: FaultRecord) -> bool:
+    """Return whether nodes under the fault cannot do their work, however well they are."""
+    return fault.takes_down or fault.kind in DISABLING
+
+
 def struck_nodes(view: View, fault: FaultRecord) -> list[str]:
-    """Return the nodes that cannot go on as before: of a partition, those without a majority."""
+    """Return the nodes that cannot go on as before: of a partition, those without a majority.
+
+    All of them, on a side with leaders, when the fault leaves no majority to anybody.
+    """
+    if view.history.family == "leader" and _takes_the_majority(view, fault):
+        return list(view.history.nodes)
+    return _hit(view, fault)
+
+
+def _takes_the_majority(view: View, fault: FaultRecord) -> bool:
+    """Return whether there was a majority of nodes before the fault, and none with it."""
+    if not disables(fault) or fault.injected_ns is None:
+        return False
+    gone: set[str] = set()
+    for other in view.history.faults:
+        if (
+            other is not fault
+            and disables(other)
+            and not other.momentary
+            and other.injected_ns is not None
+            and other.injected_ns <= fault.injected_ns < window_end_ns(view, other)
+        ):
+            gone.update(_hit(view, other))
+    size = len(view.history.nodes)
+    both = gone.union(_hit(view, fault))
+    return 2 * (size - len(gone)) > size >= 2 * (size - len(both))
+
+
+def _hit(view: View, fault: FaultRecord) -> list[str]:
     if not fault.sides:
         return fault.nodes
     nodes = nodes_on_sides(view, fault)

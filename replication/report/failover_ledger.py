@@ -152,6 +152,8 @@ def _failover_table(failover: Failover, side: SideFindings) -> Table:
 def _failover_sentences(failover: Failover, side: SideFindings) -> Iterable[str]:
     if failover.left_the_leader_alone:
         yield "The fault did not touch a leader: no failover was due."
+    if failover.took_the_majority:
+        yield "With this fault no majority was left: nobody could lead until some were back."
     yield (
         f"Longest stretch without an acknowledged write: "
         f"{formats.duration_ns(failover.write_outage_ns)}; "
@@ -249,5 +251,12 @@ def _old_leader_sentences(failover: Failover, side: SideFindings) -> Iterable[st
         returned = formats.moment(failover.old_leader_returned_ns, side.load_start_ns)
         who = formats.value_text(failover.old_leader) if failover.old_leader else "The old leader"
         yield f"{who} was back as a follower at {returned}."
-    elif failover.old_leader is not None:
+    elif failover.old_leader is not None and not _leads_again(failover):
         yield f"{formats.value_text(failover.old_leader)}, the leader, was not seen as a follower."
+
+
+def _leads_again(failover: Failover) -> bool:
+    return any(
+        step.name == "elected" and step.detail.startswith(f"{failover.old_leader} ")
+        for step in failover.steps
+    )

@@ -117,6 +117,8 @@ def _split_brain_rows(sides: Sides) -> Iterable[Row]:
 
 def _fault_words(failover: Failover) -> str:
     words = formats.sentence(failover.words)
+    if failover.took_the_majority:
+        return f"{words}; no majority was left"
     return f"{words}; the leader was left alone" if failover.left_the_leader_alone else words
 
 

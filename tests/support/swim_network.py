@@ -94,13 +94,12 @@ def rounds_until_all_know(count: int, seed: int) -> int:
     for rounds in range(1, 100):
         for node in nodes.values():
             node.push_pull()
-        pushes = [(name, to, each) for name, node in nodes.items() for to, each in node.sends]
-        # Both directions carry the state at the beginning of the round.
-        pulls = [
-            (to, name, dynamo_pb2.Gossip(updates=nodes[to]._everything())) for name, to, _ in pushes
-        ]
-        for name, to, gossip in [*pushes, *pulls]:
-            nodes[to].receive(rounds, name, dynamo_pb2.Gossip(updates=gossip.updates))
+        # Both directions carry the state at the beginning of the round: what each one pushes.
+        pushes = [(name, *node.sends[0]) for name, node in nodes.items()]
+        known = {name: dynamo_pb2.Gossip(updates=gossip.updates) for name, _, gossip in pushes}
+        for name, to, _ in pushes:
+            nodes[to].receive(rounds, name, known[name])
+            nodes[name].receive(rounds, to, known[to])
         for node in nodes.values():
             node.sends = []
         if all(node.knows("n1", 1) for node in nodes.values()):

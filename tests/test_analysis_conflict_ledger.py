@@ -213,6 +213,35 @@ def test_the_worst_key_is_drawn_around_what_went_wrong_with_it() -> None:
     assert picture.left_out == "25 operations on this key"
 
 
+def test_a_key_whose_delete_was_undone_is_among_the_worst_and_drawn_there() -> None:
+    script = leaderless(settings={"versions": "dvv", "purge": "time"})
+    first = script.write("c1", "k", 0, 5)
+    second = script.write("c2", "k", 2, 6)
+    script.event(7, "n1", "siblings_created", key="k", versions=[
+        {"write_id": each, "dot": "n1:1"} for each in (first, second)
+    ])  # fmt: skip
+    delete = script.write("c1", "k", 10, 15, DELETE, based_on=[first, second])
+    script.event(2_000, "n1", "tombstone_purged", key="k", write_ids=[delete])
+    script.event(4_000, "n1", "delete_undone", key="k", version={"write_id": first, "dot": "n1:1"})
+    script.read("c3", "k", 4_001, 4_002, first)
+    script.final("k", first)
+    found = ledger(script)
+    assert (found.worst_keys[0].key, found.worst_keys[0].undone) == ("k", 1)
+    assert found.space_time is not None
+    assert found.space_time.why == "here a version came back that had been deleted"
+
+
+def test_siblings_that_were_deletes_and_purged_are_told_as_that() -> None:
+    script = leaderless(settings={"versions": "dvv", "purge": "after_repair"})
+    deletes = [script.write(client, "k", 10, 15, DELETE) for client in ("c1", "c2")]
+    script.event(16, "n1", "siblings_created", key="k", versions=[
+        {"write_id": each, "dot": "n1:1", "tombstone": True} for each in deletes
+    ])  # fmt: skip
+    script.event(2_000, "n1", "tombstone_purged", key="k", write_ids=deletes)
+    script.final("k")
+    assert ledger(script).ended == {"purged, all that was left of them being deletes": 1}
+
+
 def test_the_stalest_reads_are_listed_oldest_first() -> None:
     script = leaderless()
     old = script.write("c1", "k", 0, 2)

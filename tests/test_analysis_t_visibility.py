@@ -14,7 +14,7 @@ from replication.protocol import Family
 from replication.simulation.delays import Exponential
 from replication.simulation.execute import simulate
 from replication.simulation.settings import NetworkSettings, SimulationSettings
-from tests.support.histories import FAIL, MS, UNKNOWN, Script
+from tests.support.histories import DELETE, FAIL, MS, UNKNOWN, Script
 
 QUORUM = {"n": 3, "r": 1, "w": 1, "versions": "lww"}
 DELAYS = {leg: [MS] for leg in ("write", "acknowledgement", "read", "response")}
@@ -35,18 +35,18 @@ versions = "lww"
 read_repair = "off"
 anti_entropy = "0s"
 [workload]
-clients = 10
-arrival = {{ kind = "open", rate = "300/s" }}
-mix = {{ get = 0.5, put = 0.5 }}
+clients = 60
+arrival = {{ kind = "open", rate = "{rate}/s" }}
+mix = {{ get = 0.8, put = 0.2 }}
 keys = {{ count = 24, pick = "uniform" }}
 value_bytes = 10
 """
 
 
-def simulated(folder: Path, r: int, w: int, seconds: int) -> History:
+def simulated(folder: Path, r: int, w: int, seconds: int, rate: int) -> History:
     """Return a run without repair on links that take 5 ms on average and vary widely."""
     path = folder / "partial-quorums.toml"
-    path.write_text(SCENARIO.format(r=r, w=w, seconds=seconds))
+    path.write_text(SCENARIO.format(r=r, w=w, seconds=seconds, rate=rate))
     room = SimulationSettings(network=NetworkSettings(within=Exponential(0, 5 * MS)))
     plan = make_plan(load_scenario(path), 3)
     return simulate(plan, Family.LEADERLESS, room, closely=True).history
@@ -62,12 +62,15 @@ def leaderless(**fields: object) -> Script:
     return Script(register=False, **{"settings": QUORUM, **fields})
 
 
-def test_the_prediction_is_true_within_chance(tmp_path: Path) -> None:
-    result = pbs(View(simulated(tmp_path, r=1, w=1, seconds=8)))
+def test_prediction_and_measurement_differ_by_less_than_a_percentage_point(tmp_path: Path) -> None:
+    """20 s of 2,000 operations/s: 18,762 reads, 0.87 points; so few would differ by 0.52 anyway."""
+    result = pbs(View(simulated(tmp_path, r=1, w=1, seconds=20, rate=2000)))
     assert result is not None
     assert result.rmse is not None
     assert result.rmse_by_chance is not None
+    assert result.rmse < 0.01
     assert result.rmse < 2 * result.rmse_by_chance
+    assert min(each.share for each in result.bins) < 0.7
     reads = sum(each.reads for each in result.bins)
     fresh = sum(each.fresh for each in result.bins)
     expected = sum(each.reads * (each.predicted or 0) for each in result.bins)
@@ -81,7 +84,7 @@ def test_the_prediction_is_true_within_chance(tmp_path: Path) -> None:
 
 
 def test_overlapping_quorums_are_predicted_and_found_never_stale(tmp_path: Path) -> None:
-    result = pbs(View(simulated(tmp_path, r=2, w=2, seconds=3)))
+    result = pbs(View(simulated(tmp_path, r=2, w=2, seconds=3, rate=1000)))
     assert result is not None
     assert result.bins
     assert all(each.fresh == each.reads for each in result.bins)
@@ -122,6 +125,22 @@ def test_reads_while_a_fault_lasts_are_left_out() -> None:
     for start in (50, 99.5, 150, 250):
         script.read("c2", "k", start, start + 1, write)
     assert sum(each.reads for each in found(script).bins) == 2
+
+
+def test_reads_while_hints_follow_a_fault_are_left_out_and_purged_deletes_count_as_seen() -> None:
+    script = leaderless()
+    write = script.write("c1", "k", 0, 2)
+    script.fault("kill", ["n1"], 100, 200)
+    script.event(300, "n2", "hints_delivered", target="n1", hints=1, bytes=9)
+    for start in (50, 250, 350):
+        script.read("c2", "k", start, start + 1, write)
+    delete = script.write("c1", "gone", 400, 402, DELETE)
+    script.event(500, "n1", "tombstone_purged", key="gone", write_ids=[delete])
+    script.read("c2", "gone", 600, 601)
+    result = found(script)
+    assert sum(each.reads for each in result.bins) == 3
+    assert all(each.fresh == each.reads for each in result.bins)
+    assert result.within_measured[0] == 1.0
 
 
 def test_nothing_is_said_without_quorums_and_overlap_needs_no_delays() -> None:

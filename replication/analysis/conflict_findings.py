@@ -84,6 +84,7 @@ class ConflictingKey:
     sibling_sets: int = 0
     sibling_count_max: int = 0
     vanished: int = 0
+    undone: int = 0  # deletes that an old copy undid after they were purged, as nodes tell
     appeared: int = 0
     stale_reads: int = 0
     differs: bool = False  # its replicas were not equal when the run stopped watching

@@ -258,6 +258,7 @@ def endings(view: View) -> Endings:
     """Return how the sibling sets ended, those that last-write-wins decided left out."""
     result = Endings()
     coverers = view.once(covered_by)
+    purged = view.once(purged_deletes)
     for episode in view.once(episodes).found:
         if episode.dropped_by is not None:
             continue
@@ -269,6 +270,9 @@ def endings(view: View) -> Endings:
             way = "replaced by a write that had read them"
             # Nobody told of a resolution that happened on the way: it began when the write did.
             ended_at_ns = ended_at_ns or write.invoke_ns
+        elif way == "dropped" and purged.keys() & episode.versions.keys():
+            way = "purged, all that was left of them being deletes"
+            ended_at_ns = max(purged[each] for each in purged.keys() & episode.versions.keys())
         elif way == "dropped":
             way = "gone, and nobody told how"
             ended_at_ns = max(_last_seen_ns(view, episode), episode.at_ns)

@@ -3,8 +3,8 @@
 Measured: each read is held against the newest write of its key that had been acknowledged when it
 began; t is the time between the two, as the clients saw it. Only writes that no other write of the
 key overlaps, up to the end of the read, are taken: then there is no doubt what is the newest, and
-the read was fresh if it returned that. Reads while a fault lasted are left out: the model knows no
-faults.
+the read was fresh if it returned that. Reads while a fault lasted are left out, and those after it
+as long as hints were delivered: the model knows no faults.
 
 Predicted: WARS drawn from the one-way delays of the run's own messages (``History.delays``), for
 each pair with what is known of its coordinators: whether they held a copy themselves, whether they
@@ -25,6 +25,7 @@ import numpy as np
 from replication.analysis.pbs import Draws, Legs, Own, observed, visibility, within_versions
 from replication.analysis.promised import setting
 from replication.analysis.roles import window_end_ns
+from replication.analysis.staleness import newest_seen_ns
 from replication.analysis.staleness_findings import Pbs, VisibilityBin
 from replication.analysis.view import View
 from replication.history import Operation, OperationKind, Outcome, Phase
@@ -83,11 +84,7 @@ def pbs(view: View) -> Pbs | None:
 
 
 def _judged_reads(view: View) -> Iterator[Operation]:
-    windows = [
-        (fault.injected_ns, window_end_ns(view, fault))
-        for fault in view.history.faults
-        if fault.injected_ns is not None
-    ]
+    windows = list(_faulty(view))
     for each in view.history.operations:
         if (
             each.kind is OperationKind.GET
@@ -100,6 +97,18 @@ def _judged_reads(view: View) -> Iterator[Operation]:
                         for begin, end in windows)
         ):  # fmt: skip
             yield each
+
+
+def _faulty(view: View) -> Iterator[tuple[int, int]]:
+    """Yield (begin, end) of each fault, with the deliveries of hints that followed it."""
+    begun = sorted(each.injected_ns for each in view.history.faults if each.injected_ns is not None)
+    delivered = [each.time_ns for each in view.history.events if each.name == "hints_delivered"]
+    for fault in view.history.faults:
+        if fault.injected_ns is not None:
+            end_ns = window_end_ns(view, fault)
+            following = min((each for each in begun if each > end_ns), default=inf)
+            late = [each for each in delivered if end_ns < each < following]
+            yield fault.injected_ns, max([end_ns, *late])
 
 
 def _acknowledged(view: View, key: str) -> list[Operation]:
@@ -262,7 +271,10 @@ def _versions_behind(view: View) -> Iterator[int]:
             )
         ends, begins = known[read.key]
         before = bisect_left(ends, read.invoke_ns)
-        newest = max((_ended_ns(view, each.write_id) for each in read.seen), default=-inf)
+        newest = max(
+            (_ended_ns(view, each.write_id) for each in read.seen),
+            default=newest_seen_ns(view, read),
+        )
         if before:
             # What had ended by then began before then too: only later ones can be newer.
             yield sum(1 for begun in begins[bisect_right(ends, newest) : before] if begun > newest)

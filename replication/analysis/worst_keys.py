@@ -23,7 +23,7 @@ SPAN_NS_MAX = 5_000_000_000
 def conflicting_keys(
     view: View, vanished: list[Operation], appeared: list[Operation]
 ) -> list[ConflictingKey]:
-    """Return the worst keys first: by writes that vanished, then by stale reads and siblings."""
+    """Return the worst keys first: by what vanished or came back, then stale reads and siblings."""
     found: dict[str, ConflictingKey] = {}
 
     def of(key: str) -> ConflictingKey:
@@ -43,19 +43,26 @@ def conflicting_keys(
     ):
         for key, count in Counter(each.key for each in operations).items():
             setattr(of(key), name, count)
+    for event in _undone(view):
+        of(event.fields["key"]).undone += 1
     for key in view.once(report).differing_at_end:
         of(key).differs = True
     if view.history.single_register:
         # Overlapping puts are what a register is for: alone they are no conflict.
-        found = {key: each for key, each in found.items() if _rank(each)[:-1] > (0,) * 5}
+        found = {key: each for key, each in found.items() if _rank(each)[:-1] > (0,) * 6}
     return sorted(found.values(), key=lambda each: (*(-n for n in _rank(each)), each.key))[
         :KEYS_MAX
     ]
 
 
+def _undone(view: View) -> list[NodeEvent]:
+    return [each for each in view.history.events if each.name == "delete_undone"]
+
+
 def _rank(each: ConflictingKey) -> tuple[int, ...]:
     return (
         each.vanished,
+        each.undone,
         int(each.differs),
         each.appeared,
         each.stale_reads,
@@ -149,6 +156,9 @@ def _moment(view: View, key: str, vanished: list[Operation]) -> tuple[int, str]:
     for write in vanished:
         if write.key == key:
             return write.invoke_ns, f"here {write.write_id} was acknowledged, and it vanished"
+    undone = [each.time_ns for each in _undone(view) if each.fields["key"] == key]
+    if undone:
+        return min(undone), "here a version came back that had been deleted"
     stale = [read for read, _ in view.once(stale_reads) if read.key == key]
     if stale:
         read = stale[0]

@@ -96,6 +96,12 @@ def _repair_sentences(ledger: ConflictLedger) -> Iterable[str]:
             f"{formats.count(found.get('hints_expired'))} expired, "
             f"{formats.count(found.get('hints_refused'))} refused."
         )
+    if found.get("tombstones_purged"):
+        yield (
+            f"{formats.plural(found['tombstones_purged'], 'tombstone')} purged, "
+            f"{formats.plural(found.get('deletes_undone', 0), 'delete')} undone by an old copy "
+            "afterwards."
+        )
     if "merkle_ranges_compared" in found:
         differing, sent = found.get("merkle_bytes_differing"), found.get("merkle_bytes_sent")
         yield (
@@ -125,8 +131,8 @@ def _conflict_tables(side: SideFindings) -> Iterable[Table]:
     if ledger.worst_keys:
         yield Table(
             title="The keys that suffered most",
-            columns=["key", "vanished", "differs at the end", "appeared", "stale reads",
-                     "most siblings", "sibling sets", "pairs"],
+            columns=["key", "vanished", "deletes undone", "differs at the end", "appeared",
+                     "stale reads", "most siblings", "sibling sets", "pairs"],
             rows=[_key_row(each) for each in ledger.worst_keys],
         )  # fmt: skip
     if ledger.vanished:
@@ -176,6 +182,7 @@ def _key_row(each: ConflictingKey) -> list[str]:
     return [
         formats.key_text(each.key),
         formats.count(each.vanished),
+        formats.count(each.undone),
         "yes" if each.differs else "no",
         formats.count(each.appeared),
         formats.count(each.stale_reads),

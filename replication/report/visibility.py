@@ -28,10 +28,13 @@ def chapters(run: RunFindings) -> list[Chapter]:
 
 def _sentences(found: Pbs) -> Iterable[str]:
     n, r, w = found.n, found.r, found.w
+    reads = sum(each.reads for each in found.bins)
     if r + w > n:
         yield (
             f"R={r} and W={w} of N={n} replicas overlap: by the model no read is ever stale while "
-            "nothing fails."
+            f"nothing fails. Of {formats.plural(reads, 'read')} then "
+            f"{formats.count(sum(each.reads - each.fresh for each in found.bins))} missed the "
+            "newest write."
         )
     else:
         yield (
@@ -39,8 +42,7 @@ def _sentences(found: Pbs) -> Iterable[str]:
             f"with probability {formats.share(1 - found.within_predicted[0])} if nobody waits, and "
             "less the longer ago the write was."
         )
-    if found.rmse is not None and found.rmse_by_chance is not None:
-        reads = sum(each.reads for each in found.bins)
+    if r + w <= n and found.rmse is not None and found.rmse_by_chance is not None:
         yield (
             f"Over {formats.plural(reads, 'read')} while nothing failed, prediction and "
             f"measurement differ by {_points(found.rmse)} (root mean square over the rows with at "

@@ -69,8 +69,13 @@ def test_swim_takes_nobody_for_dead_who_only_has_a_bad_network() -> None:
     assert measure(swim, path) == 0
 
 
-def test_nothing_is_lost_while_a_node_joins_and_another_leaves() -> None:
-    side = side_of("add-and-remove-node")
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("add-and-remove-node", 2), ("replace-node:unthrottled", 1), ("replace-node:throttled", 1)],
+)
+def test_nothing_is_lost_while_nodes_come_and_go(name: str, changes: int) -> None:
+    side = side_of(name)
+    assert len(side.member_changes) == changes
     assert all(fault.effective for fault in side.faults)
     for check in ("durability", "freshness", "convergence"):
         assert side.findings[check].verdict is Verdict.VALID

@@ -52,6 +52,16 @@ def test_a_sibling_does_not_stand_in_for_another() -> None:
     assert judge(script.history).violations == 1
 
 
+@pytest.mark.parametrize(("ring_changes", "promised"), [("joint", True), ("eager", False)])
+def test_new_owners_that_answer_before_they_have_fetched_promise_nothing(
+    ring_changes: str, promised: bool
+) -> None:
+    script = quorum(ring_changes=ring_changes)
+    script.write("c1", "k", 1, 2)
+    script.read("c2", "k", 3, 4, "c1:1")
+    assert judge(script.history).promised is promised
+
+
 def test_a_purged_delete_is_not_missed_nor_what_it_had_read() -> None:
     for purged_ms, missed in ((38, 0), (60, 1)):
         script = quorum(purge="after_repair")

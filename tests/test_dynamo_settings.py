@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from leaderless.dynamo import DynamoSettings, Fanout, Hints, Quorum, ReadRepair, Versions, backend
+from leaderless.dynamo.settings import RingChanges
 from replication.protocol import check
 from replication.v1 import storage_pb2
 from tests.support.dynamo_cluster import MS, put
@@ -94,6 +95,9 @@ def test_promise_says_what_the_numbers_give() -> None:
     assert "stand in" in sloppy
     primaries = backend.promise(replace(DEFAULT, quorum=Quorum.SLOPPY, pr=2, pw=2))
     assert "(PR=2 + PW=2 > N=3)" in primaries
+    eager = backend.promise(replace(DEFAULT, ring_changes=RingChanges.EAGER))
+    assert "while nodes come and go it may ask new ones that have fetched nothing yet" in eager
+    assert "come and go" not in strict
     assert "others vanish" in backend.promise(replace(DEFAULT, versions=Versions.LWW))
 
 

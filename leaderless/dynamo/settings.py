@@ -244,6 +244,10 @@ def promise(settings: DynamoSettings) -> str:
         strict = settings.quorum == Quorum.STRICT
         if settings.read_repair == ReadRepair.BLOCKING and strict and n < 2 * r:
             unseen = ", and what a read at the default level has shown no later one unsees"
+        if settings.ring_changes == RingChanges.EAGER:
+            unseen += (
+                ", and while nodes come and go it may ask new ones that have fetched nothing yet"
+            )
         return (
             f"A read sees every write acknowledged before it {seen} ({counted} > N={n}){unseen}; "
             f"{conflict}."

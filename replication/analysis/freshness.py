@@ -63,7 +63,8 @@ def promises_freshness(view: View) -> bool:
     """Return whether the settings of the cluster make every read see every acknowledged write.
 
     With last-write-wins a clock that is ahead may let an older version win, so it promises nothing;
-    nor where deletes are forgotten while a copy of what they had read may be elsewhere.
+    nor where deletes are forgotten while a copy of what they had read may be elsewhere, nor where
+    new owners answer before they have fetched what the old ones hold.
     """
     if view.history.single_register:
         return promises_durability(view) and setting(view, "default_read") != "local"
@@ -71,7 +72,8 @@ def promises_freshness(view: View) -> bool:
     if setting(view, "quorum") == "sloppy":
         # Others may stand in for primaries, but for so many.
         r, w = (int(setting(view, name) or 0) for name in ("pr", "pw"))
-    return r + w > n and keeps_siblings(view) and setting(view, "purge") != "time"
+    weak = setting(view, "purge") == "time" or setting(view, "ring_changes") == "eager"
+    return r + w > n and keeps_siblings(view) and not weak
 
 
 def _counts(view: View) -> tuple[int, int, int]:

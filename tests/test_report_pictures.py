@@ -168,6 +168,24 @@ def test_page_and_markdown_tell_the_key_step_by_step() -> None:
         assert words in twin, words
 
 
+def test_what_reads_repairs_and_detectors_did_is_told_in_counts() -> None:
+    run = sample.conflicting_key()
+    run.sides["leaderless"].conflicts.repairs |= {
+        "read_bytes": 2048, "digest_reads": 12, "digest_mismatches": 3, "hedged_reads": 7,
+        "hedges_won": 2, "tombstones_purged": 9, "deletes_undone": 1, "taken_for_dead": 0,
+        "false_suspicions": 4,
+    }  # fmt: skip
+    twin = markdown(summarize(run)).replace("\\", "")
+    for words in (
+        "Reads were answered by other replicas with 2.00 KiB; 12 answers asked for as a digest, of "
+        "which 3 differed and were asked for in full.",
+        "7 reads asked one more replica after a while; 2 of these answers came in time to count.",
+        "9 tombstones purged, 1 delete undone by an old copy afterwards.",
+        "0 times a node was taken for dead; 4 times one that was suspected or taken for dead was",
+    ):
+        assert words in twin
+
+
 def test_what_differed_is_drawn_over_time_with_the_fault() -> None:
     text = rendered(sample.conflicting_key())
     found = next(each for each in SVG.findall(text) if "keys whose replicas differ" in each)

@@ -84,6 +84,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 def _repair_sentences(ledger: ConflictLedger) -> Iterable[str]:
     found = ledger.repairs
+    yield from _read_sentences(found)
     if "read_repairs_sent" in found:
         yield (
             f"{formats.plural(found['read_repairs_sent'], 'read repair')} sent, "
@@ -108,6 +109,32 @@ def _repair_sentences(ledger: ConflictLedger) -> Iterable[str]:
             f"{formats.plural(found['merkle_ranges_compared'], 'Merkle range')} compared, "
             f"{formats.count(found.get('merkle_ranges_differing'))} differed; "
             f"{formats.byte_count(sent)} sent for {formats.byte_count(differing)} that differed."
+        )
+
+
+def _read_sentences(found: dict[str, int]) -> Iterable[str]:
+    """Yield what reads cost at other replicas, and whom detectors took for dead."""
+    if found.get("read_bytes"):
+        digests = ""
+        if found.get("digest_reads"):
+            digests = (
+                f"; {formats.plural(found['digest_reads'], 'answer')} asked for as a digest, of "
+                f"which {formats.count(found.get('digest_mismatches'))} differed and were asked "
+                "for in full"
+            )
+        size = formats.byte_count(found["read_bytes"])
+        yield f"Reads were answered by other replicas with {size}{digests}."
+    if found.get("hedged_reads"):
+        yield (
+            f"{formats.plural(found['hedged_reads'], 'read')} asked one more replica after a "
+            f"while; {formats.count(found.get('hedges_won'))} of these answers came in time to "
+            "count."
+        )
+    if found.get("taken_for_dead") or found.get("false_suspicions"):
+        yield (
+            f"{formats.plural(found.get('taken_for_dead', 0), 'time')} a node was taken for dead; "
+            f"{formats.plural(found.get('false_suspicions', 0), 'time')} one that was suspected or "
+            "taken for dead was alive."
         )
 
 

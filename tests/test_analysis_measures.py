@@ -216,6 +216,18 @@ def strip(found: SideFindings, node: str) -> list[tuple[float, float, str, int]]
     ]
 
 
+def test_a_spare_is_down_until_it_is_started_and_who_is_replaced_from_then_on() -> None:
+    script = Script(load_ms=5_000, nodes=["n1", "n2", "n3", "n4"])
+    script.role(-500, "n1", "leader", 1, "n1")
+    script.role(-490, "n2", "follower", 1, "n1")
+    script.fault("replace", ["n2"], 1_000, 1_500, takes_down=True, momentary=True)
+    script.role(1_400, "n4", "learner", 1)
+    found = analyse(script.history)
+    assert strip(found, "n2") == [(0, 1_000, "follower", 1), (1_000, 7_000, "down", 1)]
+    assert strip(found, "n3") == [(0, 7_000, "follower", 0)]
+    assert strip(found, "n4") == [(0, 1_400, "down", 0), (1_400, 7_000, "follower", 1)]
+
+
 def test_the_strip_shows_roles_deaths_and_pauses() -> None:
     script = Script(load_ms=5_000)
     script.role(-500, "n1", "leader", 1, "n1")

@@ -170,7 +170,8 @@ def role_periods(view: View) -> list[RolePeriod]:
 
 def _strip(view: View, node: str, start_ns: int, end_ns: int) -> list[RolePeriod]:
     turns = view.once(roles).turns.get(node, [])
-    current = view.once(roles).at(node, start_ns) or Turn(start_ns, _role_at_start(view), 0)
+    role = DOWN if _comes_later(view, turns) else _role_at_start(view)
+    current = view.once(roles).at(node, start_ns) or Turn(start_ns, role, 0)
     strip: list[RolePeriod] = []
     begin = start_ns
     for turn in turns:
@@ -179,6 +180,16 @@ def _strip(view: View, node: str, start_ns: int, end_ns: int) -> list[RolePeriod
             begin, current = turn.at_ns, turn
     strip.append(_period(node, begin, end_ns, current))
     return strip
+
+
+def _comes_later(view: View, turns: list[Turn]) -> bool:
+    """Whether these are of a spare, of which nothing was heard before somebody called for one."""
+    called = [
+        fault.injected_ns
+        for fault in view.history.faults
+        if fault.kind in ("join", "replace") and fault.injected_ns is not None
+    ]
+    return bool(called and turns) and min(called) < turns[0].at_ns
 
 
 def _period(node: str, start_ns: int, end_ns: int, turn: Turn) -> RolePeriod:

@@ -18,6 +18,7 @@ by whatever the step let out.
 A broken promise raises AssertionError that names the key, the dot and the nodes.
 """
 
+from collections import deque
 from collections.abc import Sequence
 
 from leaderless.dynamo import types
@@ -49,6 +50,8 @@ class DynamoInvariants:
         self._superseded: dict[str, VersionVector] = {}  # by key: what some writer had read
         self._held: dict[NodeId, dict[Place, Siblings]] = {node: {} for node in nodes}
         self._durable: dict[NodeId, dict[Place, Siblings]] = {node: {} for node in nodes}
+        # What steps wrote that nobody may rely on yet: a crash may leave it on the disk.
+        self._written: dict[NodeId, deque[Changes]] = {node: deque() for node in nodes}
         self._dropped: dict[tuple[NodeId, str], VersionVector] = {}  # handed over or purged
         self._wiped: set[NodeId] = set()  # ever
 
@@ -58,9 +61,13 @@ class DynamoInvariants:
     def started(self, node: NodeId, core: Core) -> None:
         """A life begins with at least what was released before."""
         for place, siblings in self._durable[node].items():
-            if self._purges and siblings.is_deleted():
+            written = (
+                each for changes in self._written[node] for at, each in changes if at == place
+            )
+            if self._purges and any(each.is_deleted() for each in (siblings, *written)):
                 continue  # Its grace may have ended while the node was away.
             self._grows(node, place[1], siblings, _siblings(core, place), "forgot in a restart")
+        self._written[node].clear()
         self._held[node] = dict(self._durable[node])
 
     def submitted(self, node: NodeId, body: RequestBody) -> None:
@@ -97,10 +104,14 @@ class DynamoInvariants:
                     self._changed(node, key, before, after)
                 held[place] = after
                 changes.append((place, after))
-        return changes or None
+        if not changes:
+            return None
+        self._written[node].append(changes)
+        return changes
 
     def released(self, node: NodeId, core: Core, token: object) -> None:
         """What is written may be relied on by others from now on."""
+        assert token is self._written[node].popleft(), "steps are released in their order"
         assert isinstance(token, list), "the token is what stepped returned"
         durable = self._durable[node]
         for place, siblings in token:

@@ -67,6 +67,15 @@ def with_entries(node: str) -> Rule:
     return lambda each: each.to == node and len(each.message.append_entries.entries) > 0
 
 
+def entries_kept(cluster: Cluster) -> list[int]:
+    """Return how many entries n1 kept behind each of its snapshots."""
+    start_index, kept = 0, []
+    for each in cluster.events_of("snapshot_taken", "n1"):
+        start_index += each.snapshot_taken.entries_dropped
+        kept.append(each.snapshot_taken.index - start_index)
+    return kept
+
+
 def starve(cluster: Cluster, count: int) -> None:
     """Put ``count`` values; none of them gets through to n3, which answers heartbeats."""
     first = cluster.cores["n1"].replica.log.last_index
@@ -340,13 +349,17 @@ def test_what_is_kept_for_a_follower_that_lags_is_bounded(
     cluster = Cluster(3, settings)
     cluster.elect("n1")
     starve(cluster, 80)
-    start_index = 0
-    kept = []
-    for each in cluster.events_of("snapshot_taken", "n1"):
-        start_index += each.snapshot_taken.entries_dropped
-        kept.append(each.snapshot_taken.index - start_index)
+    kept = entries_kept(cluster)
     assert 3 * entries_max / 4 < max(kept) <= entries_max
     assert cluster.events_of("snapshot_installed", "n3"), "the way out of the bound"
+
+
+def test_a_follower_that_lags_by_more_than_the_bound_costs_nobody_the_trailing_entries() -> None:
+    cluster = Cluster(3, replace(SETTINGS, snapshot_trailing_entries=60))
+    cluster.elect("n1")
+    starve(cluster, 80)
+    assert max(entries_kept(cluster)) == 60
+    assert sorted(entries_kept(cluster)) == entries_kept(cluster), "and none but the oldest goes"
 
 
 def test_nothing_is_kept_for_a_follower_that_is_silent() -> None:

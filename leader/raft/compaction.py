@@ -78,11 +78,12 @@ class Compaction:
         )
         lacked_from = needed_from(replica, followers)
         if lacked_from is not None and lacked_from < to_index:
-            to_index = replica.log.trailing_index(
+            kept_index = replica.log.trailing_index(
                 header.index,
                 min(header.index - lacked_from, KEPT_FACTOR * settings.snapshot_entries),
                 KEPT_FACTOR * settings.snapshot_bytes,
             )
+            to_index = min(to_index, kept_index)
         self._to_index = max(to_index, replica.log.start_index)
         self._step_due_ns = now_ns + CHUNK_GAP_NS
         replica.counters.snapshots_taken += 1

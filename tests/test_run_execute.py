@@ -184,6 +184,23 @@ def test_members_come_and_go_and_a_wiped_node_begins_anew(tmp_path: Path) -> Non
     assert all(each.fields["recovered_records"] == 0 for each in starts)
 
 
+def test_a_pause_may_end_after_its_node_was_replaced(tmp_path: Path) -> None:
+    """What was in force on its machine is told to nobody then."""
+    faults: list[dict[str, Any]] = [
+        {"kind": "clock", "target": "n3", "at": "250ms", "for": "100ms", "offset": "1s"},
+        {"kind": "pause", "target": "n3", "at": "400ms", "for": "700ms"},
+        {"kind": "replace", "target": "n3", "at": "500ms"},
+    ]
+    cluster = {"nodes": 3, "spares": 1, "leaderless": "tests.support.echo_core:backend"}
+    the_plan = plan(*faults, cluster=cluster)
+    history = asyncio.run(execute(the_plan, Family.LEADERLESS, tmp_path)).history
+    assert_nothing_left(tmp_path)
+    assert history.problems == []
+    assert history.faults[2].effective, history.faults[2]
+    starts = [each.node for each in history.events if each.name == "node_started"]
+    assert sorted(starts) == ["n1", "n2", "n3", "n4"]
+
+
 def test_a_node_that_nobody_would_replace_is_started_again(tmp_path: Path) -> None:
     cluster = {"nodes": 3, "spares": 1, "leaderless": "tests.support.echo_core:stubborn"}
     the_plan = plan({"kind": "replace", "target": "n3", "at": "300ms"}, cluster=cluster)

@@ -51,8 +51,9 @@ class Strikes:
         evidence = []
         if fault.kind is FaultKind.PAUSE:
             evidence.append(await self._cluster.resume(node))
-            await self._cuts.renew(node, started=False)
-            await self._conditions.renew(node)
+            if self._cluster.is_up(node):
+                await self._cuts.renew(node, started=False)
+                await self._conditions.renew(node)
         elif _is_condition(fault):
             evidence += await self._conditions.remove(fault, node)
         if node in self._gone:

@@ -227,6 +227,10 @@ def test_a_key_whose_delete_was_undone_is_among_the_worst_and_drawn_there() -> N
     script.final("k", first)
     found = ledger(script)
     assert (found.worst_keys[0].key, found.worst_keys[0].undone) == ("k", 1)
+    (vanished,) = found.vanished
+    assert (vanished.write_id, vanished.cause) == (delete, "resurrected delete")
+    assert vanished.why == f"{first}, which it had read, can be read again"
+    assert not analyse(script.history).findings["conflicts"].promised
     assert found.space_time is not None
     assert found.space_time.why == "here a version came back that had been deleted"
 

@@ -9,7 +9,8 @@ With siblings (dotted version vectors) this must never happen: whatever no write
 beside the others. With last-write-wins it is the price, and this is the number: of two writes that
 know nothing of each other one is dropped. A blind write that replaces an earlier, acknowledged one
 counts as well, though a register would call that plain overwriting: siblings would have kept both.
-A delete counts like a put, unless nothing is left of the key: then it is in force.
+A delete counts like a put, unless nothing is left of the key, or it was purged: then it is in
+force. Not so if a version that it had read is there again.
 
 With one order per key (``single_register``) overwriting is what put means: nothing vanishes here
 (what is lost all the same, ``durability`` tells), but a read of siblings breaks the promise.
@@ -151,7 +152,7 @@ def vanished(view: View) -> list[Operation]:
             and each.write_id not in kept
             and each.write_id not in coverers
             and not (each.kind is OperationKind.DELETE and not finals)
-            and each.write_id not in purged
+            and (each.write_id not in purged or not kept.isdisjoint(each.based_on))
         ]
     found.sort(key=lambda each: (each.complete_ns or 0, each.index))
     return found
@@ -180,6 +181,9 @@ def _winner(view: View, write: Operation) -> str | None:
     if dropped is not None:
         return dropped
     finals = view.final_versions(write.key) or []
+    if write.kind is OperationKind.DELETE:
+        # What it had deleted and is back says more than what is newest.
+        finals = [each for each in finals if each.write_id in write.based_on] or finals
     newest = max(finals, key=lambda each: (_rank(view, each), each.write_id), default=None)
     return None if newest is None else newest.write_id
 
@@ -192,6 +196,8 @@ def _rank(view: View, version: SeenVersion) -> tuple[int, int]:
 def _why(view: View, write: Operation, winner: str | None) -> str:
     if winner is None:
         return "nothing is left of the key, and no write or delete that had read it explains that"
+    if winner in write.based_on:
+        return f"{winner}, which it had read, can be read again"
     dropped = view.once(episodes).dropped.get(write.write_id or "")
     replacing = view.writes.get(winner)
     by = "" if replacing is None else f" of {replacing.client}"

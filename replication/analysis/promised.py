@@ -77,10 +77,13 @@ def _never_decided_by_a_clock(view: View) -> bool:
 
 
 def promises_no_vanished_writes(view: View) -> bool:
-    """One order per key means that a put replaces; siblings mean that none is dropped unseen."""
+    """One order per key means that a put replaces; siblings mean that none is dropped unseen.
+
+    Not where deletes are forgotten while copies of what they had read may be elsewhere.
+    """
     if view.history.single_register:
         return promises_durability(view)
-    return keeps_siblings(view)
+    return keeps_siblings(view) and setting(view, "purge") != "time"
 
 
 def promises_convergence(view: View) -> bool:

@@ -153,12 +153,12 @@ _KINDS = {
 
 def _moment(view: View, key: str, vanished: list[Operation]) -> tuple[int, str]:
     """Return when it went wrong, and why this key and moment were chosen."""
-    for write in vanished:
-        if write.key == key:
-            return write.invoke_ns, f"here {write.write_id} was acknowledged, and it vanished"
     undone = [each.time_ns for each in _undone(view) if each.fields["key"] == key]
     if undone:
         return min(undone), "here a version came back that had been deleted"
+    for write in vanished:
+        if write.key == key:
+            return write.invoke_ns, f"here {write.write_id} was acknowledged, and it vanished"
     stale = [read for read, _ in view.once(stale_reads) if read.key == key]
     if stale:
         read = stale[0]

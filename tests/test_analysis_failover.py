@@ -133,6 +133,14 @@ def test_a_leader_that_hears_nobody_has_to_give_up_before_it_is_missed() -> None
     assert analyse(script.history).failovers[0].prediction is None
 
 
+def test_nothing_is_predicted_of_a_leader_that_may_have_been_silent_before() -> None:
+    script = failover()
+    script.fault("loss", ["n1"], 1_800, 2_800)
+    (ledger,) = analyse(script.history).failovers
+    assert ledger.words.startswith("kill")
+    assert ledger.prediction is None
+
+
 def test_nothing_is_predicted_of_a_fault_that_leaves_the_leader_heard() -> None:
     script = failover()
     script.history.faults.clear()

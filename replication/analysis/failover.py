@@ -121,7 +121,7 @@ def _ledger(view: View, case: _Case, elected: tuple[str, Turn] | None, strikes: 
         ledger.old_leader = case.leader
         ledger.took_the_majority = not case.fault.sides and case.leader not in case.fault.nodes
         ledger.handed_over = _handed_over(view, detected)
-        if strikes and not _tried_to_hand_over(view, case):
+        if strikes and not _tried_to_hand_over(view, case) and not _was_in_trouble(view, case):
             touched = struck_nodes(view, case.fault)
             followers = [each for each in view.history.nodes if each not in touched]
             ledger.prediction = predicted(view, case.at_ns, followers, case.fault.deafens)
@@ -354,6 +354,18 @@ def _tried_to_hand_over(view: View, case: _Case) -> bool:
         and event.node == case.leader
         and case.at_ns <= event.time_ns < case.until_ns
         for event in view.history.events
+    )
+
+
+def _was_in_trouble(view: View, case: _Case) -> bool:
+    """Return whether another fault held the leader already: it may have been silent before."""
+    return any(
+        other is not case.fault
+        and case.leader in other.nodes
+        and not other.momentary
+        and other.injected_ns is not None
+        and other.injected_ns <= case.at_ns < window_end_ns(view, other)
+        for other in view.history.faults
     )
 
 

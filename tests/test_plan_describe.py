@@ -2,7 +2,8 @@
 
 from replication.analysis.expect import measure_problem
 from replication.plan import list_scenarios, load_scenario
-from replication.plan.describe import _MEASURES, expectation_words
+from replication.plan.describe import expectation_words
+from replication.plan.measures import _MEASURES
 from replication.plan.model import Expectation
 from replication.protocol import Family
 

@@ -17,8 +17,8 @@ from replication.plan import (
     load_scenario,
     make_plan,
 )
-from replication.plan.describe import measure_words
 from replication.plan.load import FOLDERS
+from replication.plan.measures import measure_words
 from replication.protocol import Family
 
 ROOT = Path(__file__).resolve().parents[1]

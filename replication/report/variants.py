@@ -13,7 +13,7 @@ from rich.table import Table
 
 from replication.analysis.expect import measure, measured_words
 from replication.analysis.findings import RunFindings, SideFindings, Verdict
-from replication.plan.describe import measure_words
+from replication.plan.measures import measure_words
 from replication.report import formats
 
 _FIGURES: tuple[tuple[str, Callable[[SideFindings], str]], ...] = (

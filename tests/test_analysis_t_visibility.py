@@ -13,6 +13,7 @@ from replication.plan.scenario import make_plan
 from replication.protocol import Family
 from replication.simulation.delays import Exponential
 from replication.simulation.execute import simulate
+from replication.simulation.legs import Legs
 from replication.simulation.settings import NetworkSettings, SimulationSettings
 from tests.support.histories import DELETE, FAIL, MS, UNKNOWN, Script
 
@@ -90,6 +91,14 @@ def test_overlapping_quorums_are_predicted_and_found_never_stale(tmp_path: Path)
     assert all(each.fresh == each.reads for each in result.bins)
     assert {each.predicted for each in result.bins} == {1.0}
     assert result.rmse == 0.0
+
+
+def test_delays_of_the_time_while_a_fault_lasted_are_left_out() -> None:
+    legs = Legs({})
+    for at_ns, delay_ns in ((0, 5), (90, 20), (150, 80), (150, 500), (310, 7)):
+        legs.replied(at_ns, delay_ns)
+    assert legs.delays([(100, 300)]) == {"reply": [5, 7]}
+    assert legs.delays([(0, 900)]) == {}
 
 
 def test_a_read_is_held_against_the_newest_write_that_nothing_overlaps() -> None:

@@ -4,9 +4,12 @@ A real process knows when it sent and when it received, but not how long what it
 the other end for a disk or a turn; here both ends are on one timeline. ``write`` (a copy on its way
 to a replica) and the two replies count from the moment they left, since the acknowledgement of the
 coordinator's own copy waits for the same sync; the others from the moment the core decided.
+
+What was on its way while a fault lasted is left out: the reads that are predicted are those while
+nothing failed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf.message import Message
 
@@ -17,20 +20,20 @@ FROM_LEAVING = frozenset({"write", "backward"})
 
 
 class _Thinned:
-    """Values of which at most ``SAMPLES_MAX`` are kept, at even distances."""
+    """(begin, end) of which at most ``SAMPLES_MAX`` are kept, at even distances."""
 
-    __slots__ = ("_seen", "_stride", "values")
+    __slots__ = ("_seen", "_stride", "spans")
 
     def __init__(self) -> None:
-        self.values: list[int] = []
+        self.spans: list[tuple[int, int]] = []
         self._seen = 0
         self._stride = 1
 
-    def add(self, value: int) -> None:
+    def add(self, begin_ns: int, end_ns: int) -> None:
         if self._seen % self._stride == 0:
-            self.values.append(value)
-            if len(self.values) > SAMPLES_MAX:
-                self.values = self.values[::2]
+            self.spans.append((begin_ns, end_ns))
+            if len(self.spans) > SAMPLES_MAX:
+                self.spans = self.spans[::2]
                 self._stride *= 2
         self._seen += 1
 
@@ -62,7 +65,7 @@ class Legs:
         for leg, kind, part in self._parts:
             if message.HasField(kind) and len(getattr(getattr(message, kind), part)):
                 from_ns = left_ns if leg in FROM_LEAVING else emitted_ns
-                self._found[leg].add(at_ns - from_ns)
+                self._found[leg].add(from_ns, at_ns)
 
     def called(self, body: RequestBody, at_ns: int) -> None:
         """A client sent an operation."""
@@ -72,12 +75,23 @@ class Legs:
         """The core of a node has it."""
         called_ns = self._called.pop(id(body), None)
         if called_ns is not None:
-            self._found["request"].add(at_ns - called_ns)
+            self._found["request"].add(called_ns, at_ns)
 
-    def replied(self, delay_ns: int) -> None:
+    def replied(self, at_ns: int, delay_ns: int) -> None:
         """An answer takes this long to the client."""
-        self._found["reply"].add(delay_ns)
+        self._found["reply"].add(at_ns, at_ns + delay_ns)
 
-    def delays(self) -> dict[str, list[int]]:
-        """Return leg -> delays in the order of their ends."""
-        return {leg: found.values for leg, found in self._found.items() if found.values}
+    def delays(self, faults: Sequence[tuple[int, int]]) -> dict[str, list[int]]:
+        """Return leg -> delays in the order of their ends, without those during ``faults``.
+
+        These are (begin, end). A leg without any is left out.
+        """
+        found = {
+            leg: [
+                end_ns - begin_ns
+                for begin_ns, end_ns in thinned.spans
+                if not any(begin_ns <= last and first <= end_ns for first, last in faults)
+            ]
+            for leg, thinned in self._found.items()
+        }
+        return {leg: delays for leg, delays in found.items() if delays}

@@ -152,7 +152,7 @@ class World:
         delay_ns = self.network.way(node, call.client).delay_ns()
         if delay_ns is not None:
             if self._legs is not None:
-                self._legs.replied(delay_ns)
+                self._legs.replied(leave_ns, delay_ns)
             self.timeline.at(leave_ns + delay_ns, _deliver, (call, done, result))
 
     # What befalls nodes.

@@ -211,30 +211,6 @@ def test_barrier_needs_anti_entropy() -> None:
     assert isinstance(cluster.result("n1", REPAIRED), InvalidRequest)
 
 
-def test_repaired_since_says_what_all_replicas_hold() -> None:
-    cluster = Cluster(SETTINGS)
-    core = cluster.cores["n1"]
-    assert core._anti_entropy is not None
-    partition = core._node.ring.partition(KEY)
-    cluster.run(2 * SECOND)
-    before_ns = core._anti_entropy.repaired_since(partition)
-    assert before_ns is not None
-    assert before_ns > SECOND // 2
-    cluster.isolate("n3")
-    cut_ns = cluster.now_ns
-    cluster.write("n1", put(KEY, "a1", w=1))
-    cluster.run(2 * SECOND)
-    still_ns = core._anti_entropy.repaired_since(partition)
-    assert still_ns is not None
-    assert still_ns <= cut_ns
-    cluster.heal()
-    cluster.run(2 * SECOND)
-    after_ns = core._anti_entropy.repaired_since(partition)
-    assert after_ns is not None
-    assert after_ns > cut_ns
-    assert cluster.held("n3", KEY) == ["a1"]
-
-
 def test_last_write_wins_agrees_whatever_the_vectors_say() -> None:
     """A vector may cover a version that the replica has never held, and that wins elsewhere."""
     cluster = Cluster(replace(SETTINGS, versions=Versions.LWW))

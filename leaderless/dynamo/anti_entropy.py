@@ -47,7 +47,7 @@ class _Exchange:
 
     number: int
     begun_ns: int
-    partitions: list[int]
+    partitions: int  # that both hold
     bytes_sent: int = 0
     answered: bool = False
     differing: int = 0
@@ -65,7 +65,6 @@ class AntiEntropy:
         self._turn = 0
         self._numbers = 0
         self._exchanges: dict[NodeId, _Exchange] = {}
-        self._equal_ns: dict[tuple[int, NodeId], int] = {}  # see repaired_since
         self._doubts: dict[NodeId, _Doubts] = {}
         self._backlog: deque[tuple[NodeId, dynamo_pb2.AntiEntropy, int]] = deque()
         self._busy_until_ns: dict[NodeId, int] = {}  # a difference is being looked into
@@ -77,18 +76,6 @@ class AntiEntropy:
         self._rounds.begin(request_id, now.monotonic_ns, deadline_ns)
         self._hurry(now.monotonic_ns)
         self._let_go(now.monotonic_ns)
-
-    def repaired_since(self, partition: int) -> int | None:
-        """Return T: what this node held of ``partition`` before T, all its replicas hold too.
-
-        On the monotonic clock of this life. None while a replica has not been found equal since
-        this node started: nothing is known then.
-        """
-        replicas = self._node.ring.preferences[partition]
-        others = [replica for replica in replicas if replica != self._node.name]
-        times = [self._equal_ns.get((partition, other)) for other in others]
-        known = [at_ns for at_ns in times if at_ns is not None]
-        return min(known, default=None) if len(known) == len(times) else None
 
     # What happens with the time.
 
@@ -135,7 +122,7 @@ class AntiEntropy:
             partitions=shared,
             digests=[self._forest.tree(each).root for each in shared],
         )
-        self._exchanges[peer] = _Exchange(self._numbers, now_ns, list(shared))
+        self._exchanges[peer] = _Exchange(self._numbers, now_ns, len(shared))
         self._send(peer, dynamo_pb2.AntiEntropy(roots=roots))
 
     def _look_again(self, now_ns: int, peer: NodeId, doubts: _Doubts) -> None:
@@ -160,7 +147,7 @@ class AntiEntropy:
         now_ns = now.monotonic_ns
         answer = _Answer()
         if message.HasField("roots"):
-            self._compare_roots(now_ns, sender, message.roots, answer)
+            self._compare_roots(sender, message.roots, answer)
         if message.HasField("compared"):
             self._take_comparison(sender, message.compared)
         for each in message.ranges:
@@ -183,7 +170,7 @@ class AntiEntropy:
         self._let_go(now_ns)
 
     def _compare_roots(
-        self, now_ns: int, sender: NodeId, roots: dynamo_pb2.MerkleRoots, answer: "_Answer"
+        self, sender: NodeId, roots: dynamo_pb2.MerkleRoots, answer: "_Answer"
     ) -> None:
         shared = frozenset(self._node.ring.shared(self._node.name, sender))
         compared = dynamo_pb2.MerkleCompared(exchange=roots.exchange)
@@ -191,10 +178,7 @@ class AntiEntropy:
             tree = self._forest.tree(partition)
             if partition not in shared:
                 compared.not_held.append(partition)
-            elif tree.root == digest:
-                # All that is held here now, the sender held when it wrote this.
-                self._equal_ns[partition, sender] = now_ns
-            else:
+            elif tree.root != digest:
                 compared.differing.append(partition)
                 answer.range(partition, 0, tree.digests_below(0))
         answer.part(0).compared.CopyFrom(compared)
@@ -205,15 +189,11 @@ class AntiEntropy:
             return
         exchange.answered = True
         exchange.differing = len(compared.differing)
-        different = {*compared.differing, *compared.not_held}
-        for partition in exchange.partitions:
-            if partition not in different:
-                self._equal_ns[partition, sender] = exchange.begun_ns
         counters = self._node.counters
         counters["merkle_exchanges"] += 1
-        counters["merkle_ranges_compared"] += len(exchange.partitions)
+        counters["merkle_ranges_compared"] += exchange.partitions
         counters["merkle_ranges_differing"] += exchange.differing
-        if not different:
+        if not compared.differing and not compared.not_held:
             self._rounds.equal(sender, exchange.begun_ns)
 
     def _compare_range(self, below: dynamo_pb2.MerkleRange, answer: "_Answer") -> None:
@@ -322,7 +302,7 @@ class AntiEntropy:
             return
         compared = event_pb2.RangesCompared(
             peer=peer,
-            ranges=len(exchange.partitions),
+            ranges=exchange.partitions,
             differing=exchange.differing,
             keys_doubted=exchange.doubted,
             keys_differing=exchange.confirmed,

@@ -10,7 +10,7 @@ different sets of keys have the same node with probability 2**-64.
 Nodes are numbered from the root (0) down, level by level, as in a heap.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Final
 
@@ -124,12 +124,6 @@ class MerkleForest:
         scaled = position(key) * self._partitions
         leaf = FIRST_LEAF + ((scaled & _FRACTION) >> _LEAF_SHIFT)
         return self.tree(scaled >> HASH_BITS).keys_of(leaf).get(key, 0)
-
-    def keys_of_partition(self, partition: int) -> Iterator[str]:
-        """Yield every key held of ``partition``, leaf by leaf: always in the same order."""
-        tree = self.tree(partition)
-        for leaf in range(FIRST_LEAF, NODES):
-            yield from sorted(tree.keys_of(leaf))
 
 
 _FRACTION: Final = 2**HASH_BITS - 1

@@ -237,3 +237,16 @@ def test_hostile_text_reaches_no_terminal(run: RunFindings) -> None:
     assert "\u202e" not in text
     assert "\\x1b[31m" in text
     assert "k" * 41 not in text
+
+
+def test_what_trees_sent_is_told_beside_what_differed() -> None:
+    run = sample.split_writers()
+    run.sides["leaderless"].conflicts.repairs = {
+        "merkle_ranges_compared": 64,
+        "merkle_ranges_differing": 3,
+        "merkle_bytes_sent": 2600,
+        "merkle_bytes_differing": 2000,
+    }
+    told = " ".join(markdown(summarize(run)).split())
+    assert "64 Merkle ranges compared, 3 differed;" in told
+    assert "that differed (overstreaming 1.30\N{MULTIPLICATION SIGN})." in told

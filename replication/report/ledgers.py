@@ -108,8 +108,15 @@ def _repair_sentences(ledger: ConflictLedger) -> Iterable[str]:
         yield (
             f"{formats.plural(found['merkle_ranges_compared'], 'Merkle range')} compared, "
             f"{formats.count(found.get('merkle_ranges_differing'))} differed; "
-            f"{formats.byte_count(sent)} sent for {formats.byte_count(differing)} that differed."
+            f"{formats.byte_count(sent)} sent for {formats.byte_count(differing)} that differed"
+            f"{_overstreaming(sent, differing)}."
         )
+
+
+def _overstreaming(sent: int | None, differing: int | None) -> str:
+    if not sent or not differing:
+        return ""
+    return f" (overstreaming {formats.significant(sent / differing)}{formats.MULTIPLE})"
 
 
 def _read_sentences(found: dict[str, int]) -> Iterable[str]:

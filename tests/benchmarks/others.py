@@ -61,6 +61,9 @@ def etcd_messages() -> dict[str, Any]:
     }
 
 
+ANSWER_BYTES_MAX = 64 * 1024 * 1024  # one line with the latency of every call
+
+
 class Etcd:
     """Three members with the defaults of the binary: heartbeat 100 ms, election 1000 ms."""
 
@@ -191,7 +194,10 @@ class PySyncObj:
     async def _start(self, number: int) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         return await asyncio.create_subprocess_exec(
-            *(sys.executable, __file__, *self._arguments[number]), stdin=pipe, stdout=pipe
+            *(sys.executable, __file__, *self._arguments[number]),
+            stdin=pipe,
+            stdout=pipe,
+            limit=ANSWER_BYTES_MAX,
         )
 
     async def _tell(self, number: int, *words: Any) -> Any:

@@ -11,6 +11,8 @@ from leaderless.dynamo.ring import claim, reclaim, ring_of
 from leaderless.dynamo.settings import RingChanges
 from leaderless.dynamo.vector import NOTHING
 from leaderless.v1 import dynamo_pb2
+from replication.client.command import add, remove
+from replication.client.command import replace as replace_member
 from replication.errors import InvalidRequest, Overloaded, QuorumTimeout
 from replication.protocol import Send
 from replication.v1 import control_pb2, storage_pb2
@@ -20,18 +22,6 @@ from tests.support.dynamo_cluster import MS, SECOND, Cluster, delete, put
 KEYS = [f"k{number}" for number in range(60)]
 SETTINGS = DynamoSettings(anti_entropy_ns=0, read_repair=ReadRepair.OFF)
 FOUR = ("n1", "n2", "n3", "n4")
-
-
-def add(node: str) -> control_pb2.CommandRequest:
-    return control_pb2.CommandRequest(add_member=control_pb2.AddMember(node=node))
-
-
-def remove(node: str) -> control_pb2.CommandRequest:
-    return control_pb2.CommandRequest(remove_member=control_pb2.RemoveMember(node=node))
-
-
-def replace_by(node: str, by: str) -> control_pb2.CommandRequest:
-    return control_pb2.CommandRequest(replace_member=control_pb2.ReplaceMember(node=node, by=by))
 
 
 def filled(settings: DynamoSettings = SETTINGS, spares: tuple[str, ...] = ("n5", "n6")) -> Cluster:
@@ -128,7 +118,7 @@ def test_node_leaves_and_another_is_replaced_also_when_it_is_dead() -> None:
     assert lost(cluster) == []
     cluster.stop("n2")
     cluster.run(SECOND)
-    assert done(cluster, "n1", replace_by("n2", "n6")) == "n6 has joined and n2 has left"
+    assert done(cluster, "n1", replace_member("n2", "n6")) == "n6 has joined and n2 has left"
     assert lost(cluster, "n6") == []
     peers = {peer.node for peer in cluster.cores["n1"].status().peers}
     assert peers == {"n4", "n5", "n6"}
@@ -247,7 +237,7 @@ def test_ring_needs_a_majority_of_its_members() -> None:
 def test_stale_ring_is_refused_and_refreshed() -> None:
     cluster = filled()
     cluster.cut = {(one, "n4") for one in (*FOUR, "n5", "n6")}
-    done(cluster, "n1", replace_by("n2", "n5"))  # n4 gains nothing, and is not waited for
+    done(cluster, "n1", replace_member("n2", "n5"))  # n4 gains nothing, and is not waited for
     assert cluster.cores["n4"].status().counters["ring_epoch"] == 0
     cluster.heal()
     stale = dynamo_pb2.DynamoMessage(life=1, batch=dynamo_pb2.Batch())
@@ -284,7 +274,7 @@ def test_compare_and_set_moves_with_its_key() -> None:
         body = compare_and_set("c", number, None, f"v{number}")
         body.key = f"cas{number}"
         assert isinstance(cluster.result("n1", body), storage_pb2.CompareAndSetResponse)
-    done(cluster, "n1", replace_by("n2", "n5"))
+    done(cluster, "n1", replace_member("n2", "n5"))
     for number in range(1, 9):
         again = compare_and_set("c", number, None, f"v{number}")
         again.key = f"cas{number}"
@@ -297,7 +287,7 @@ def test_compare_and_set_moves_with_its_key() -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        (replace_by("n1", "n2"), "n2 is a member already, it cannot replace n1"),
+        (replace_member("n1", "n2"), "n2 is a member already, it cannot replace n1"),
         (remove("n9"), "n9 is no member"),
     ],
 )

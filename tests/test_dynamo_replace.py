@@ -8,6 +8,8 @@ from leaderless.dynamo import DynamoSettings, Fanout, Hints, Quorum, ReadRepair
 from leaderless.dynamo.ring import reclaim
 from leaderless.dynamo.settings import Detection
 from leaderless.v1 import dynamo_pb2
+from replication.client.command import add, remove
+from replication.client.command import replace as replace_member
 from replication.errors import InvalidRequest, OperationError
 from replication.protocol import RequestBody
 from replication.v1 import control_pb2, storage_pb2
@@ -17,18 +19,6 @@ KEYS = [f"k{number}" for number in range(1, 61)]
 # Nothing repairs a replica but the transfer.
 SETTINGS = DynamoSettings(anti_entropy_ns=0, read_repair=ReadRepair.OFF, hints=Hints.OFF)
 QUORUMS = [(2, 2), (1, 3), (3, 1)]
-
-
-def add(node: str) -> control_pb2.CommandRequest:
-    return control_pb2.CommandRequest(add_member=control_pb2.AddMember(node=node))
-
-
-def remove(node: str) -> control_pb2.CommandRequest:
-    return control_pb2.CommandRequest(remove_member=control_pb2.RemoveMember(node=node))
-
-
-def replace_by(node: str, by: str) -> control_pb2.CommandRequest:
-    return control_pb2.CommandRequest(replace_member=control_pb2.ReplaceMember(node=node, by=by))
 
 
 def written(settings: DynamoSettings = SETTINGS, misses: str = "") -> Cluster:
@@ -76,7 +66,7 @@ def test_a_dead_node_is_replaced_while_it_stays_dead(detector: Detection, r: int
     cluster = written(replace(SETTINGS, r=r, w=w, detector=detector))
     cluster.stop("n2")
     cluster.run(5 * SECOND)
-    number = begun(cluster, replace_by("n2", "n6"))
+    number = begun(cluster, replace_member("n2", "n6"))
     cluster.run(10 * SECOND)
     assert is_done(cluster, number)
     assert unread(cluster, "n6") == unread(cluster, "n1") == []
@@ -88,7 +78,7 @@ def test_who_is_dead_keeps_nobody_waiting() -> None:
     """All that the living hold is here before the dead one is asked a second time."""
     cluster = written()
     cluster.stop("n2")
-    number = begun(cluster, replace_by("n2", "n6"))
+    number = begun(cluster, replace_member("n2", "n6"))
     cluster.run(400 * MS)
     (moved,) = cluster.told("ring_changed", "n6")
     assert moved.ring_changed.next_members
@@ -105,7 +95,7 @@ def test_it_waits_for_a_second_owner_that_is_away() -> None:
     cluster = written(misses="n4")
     cluster.stop("n2")
     cluster.run(SECOND)
-    number = begun(cluster, replace_by("n2", "n6"))
+    number = begun(cluster, replace_member("n2", "n6"))
     cluster.cut = {("n3", "n6"), ("n6", "n3")}
     cluster.run(100 * MS)
     cluster.stop("n3")
@@ -122,7 +112,7 @@ def test_who_was_replaced_and_comes_back_counts_for_nothing() -> None:
     cluster = written()
     cluster.stop("n2")
     cluster.run(SECOND)
-    number = begun(cluster, replace_by("n2", "n6"))
+    number = begun(cluster, replace_member("n2", "n6"))
     cluster.run(3 * SECOND)
     assert is_done(cluster, number)
     cluster.isolate("n2")
@@ -169,7 +159,7 @@ def test_a_node_that_dies_while_another_joins_is_replaced_and_both_changes_end()
     cluster.run(5 * SECOND)
     assert joined not in cluster.replies
     assert "under way" in str(cluster.result("n3", add("n7")))
-    number = begun(cluster, replace_by("n2", "n7"), "n3", "n7")
+    number = begun(cluster, replace_member("n2", "n7"), "n3", "n7")
     cluster.run(100 * MS)
     assert joined not in cluster.replies, "epochs went on, and data moves still"
     cluster.run(5 * SECOND)
@@ -188,7 +178,7 @@ def test_a_node_that_dies_while_it_leaves_can_be_replaced_all_the_same() -> None
     cluster.stop("n2")
     cluster.run(5 * SECOND)
     assert left not in cluster.replies
-    number = begun(cluster, replace_by("n2", "n7"), spare="n7")
+    number = begun(cluster, replace_member("n2", "n7"), spare="n7")
     cluster.run(5 * SECOND)
     assert is_done(cluster, number)
     assert is_done(cluster, left)
@@ -201,7 +191,7 @@ def test_a_spare_that_dies_before_it_has_joined_is_replaced_too() -> None:
     joined = begun(cluster, add("n6"))
     cluster.run(SECOND)
     cluster.stop("n6")
-    number = begun(cluster, replace_by("n6", "n7"), spare="n7")
+    number = begun(cluster, replace_member("n6", "n7"), spare="n7")
     cluster.run(30 * SECOND)
     assert is_done(cluster, number)
     refused = cluster.replies[joined]
@@ -225,7 +215,7 @@ def test_who_lives_gives_what_only_it_has_before_it_is_replaced(detector: Detect
         cluster.run(10 * MS)
     cluster.start("n6")
     cluster.run(10 * SECOND)
-    number = cluster.send("n1", replace_by("n2", "n6"), timeout_ns=60 * SECOND)
+    number = cluster.send("n1", replace_member("n2", "n6"), timeout_ns=60 * SECOND)
     cluster.run(10 * SECOND)
     assert is_done(cluster, number)
     assert [key for key in mine if not cluster.read("n1", key, 3).versions] == []
@@ -248,7 +238,7 @@ def test_what_was_kept_for_the_dead_one_is_brought_to_those_who_own_it_now() -> 
         cluster.start(node)
     cluster.run(SECOND)
     assert [each.key for each in cluster.cores[keeper].contents() if each.stand_in] == [key]
-    number = begun(cluster, replace_by("n2", "n6"), keeper)
+    number = begun(cluster, replace_member("n2", "n6"), keeper)
     cluster.run(4 * SECOND)
     assert is_done(cluster, number)
     owners = cluster.cores[keeper]._node.ring.preference(key)
@@ -265,7 +255,7 @@ def test_all_old_owners_together_send_no_more_than_the_rate() -> None:
     cluster = written(replace(SETTINGS, transfer_bytes_per_s=rate))
     cluster.stop("n2")
     cluster.run(SECOND)
-    number = begun(cluster, replace_by("n2", "n6"))
+    number = begun(cluster, replace_member("n2", "n6"))
     began_ns, biggest, before = cluster.now_ns, 0, 0
     while not is_done(cluster, number):
         cluster.run(10 * MS)

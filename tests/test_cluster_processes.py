@@ -1,21 +1,23 @@
 """Clusters of real node processes: started, hurt, and never left behind."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 from replication.cluster.launcher import Cluster, ClusterSpec
 from replication.cluster.ports import LOOPBACK, Ports
-from replication.cluster.process import CONFIG_FILE, NodeFailed, NodeProcess, process_state
-from replication.host.config import EXIT_DATA_LOSS, STORE_FILE
+from replication.cluster.process import NodeFailed, NodeProcess, process_state
+from replication.cluster.zygote import ForkRefused, Zygote
+from replication.host.config import CONFIG_FILE, EXIT_DATA_LOSS, STORE_FILE
 from replication.plan.model import BackendChoice
 from replication.protocol import Family, load_backend
 from replication.v1 import event_pb2
@@ -41,6 +43,19 @@ def gone(pids: Iterable[int], within_s: float) -> bool:
         if not left or time.monotonic() >= deadline:
             return not left
         time.sleep(0.01)
+
+
+def shown_name(pid: int) -> str:
+    """Return what ps and top call a process."""
+    return Path(f"/proc/{pid}/comm").read_text().strip()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Return as soon as something holds; it must not be missed by a poll that is late."""
+    while True:
+        if holds():
+            return
+        await asyncio.sleep(0)
 
 
 def test_ports_stay_ours_while_nobody_listens() -> None:
@@ -74,6 +89,7 @@ def test_nodes_are_killed_paused_and_restarted_with_evidence(tmp_path: Path) -> 
             await cluster.wait_until_serving()
             first = cluster.pids()
             assert sorted(first) == list(NODES)
+            assert [shown_name(first[node]) for node in NODES] == ["node n1", "node n2", "node n3"]
 
             paused = await cluster.pause("n1")
             assert paused.shown
@@ -88,8 +104,7 @@ def test_nodes_are_killed_paused_and_restarted_with_evidence(tmp_path: Path) -> 
             assert "signal 9" in killed.words
             assert process_state(first["n2"]) == "X"
             starting = asyncio.create_task(cluster.start_node("n2"))
-            await asyncio.sleep(0)
-            assert cluster.is_running("n2")
+            await until(lambda: cluster.is_running("n2"))
             assert not cluster.is_up("n2"), "it is not to be asked before it serves"
             again = await starting
             assert again.shown
@@ -163,9 +178,8 @@ def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     async def work() -> Cluster:
         cluster = Cluster(spec(tmp_path))
         starting = asyncio.create_task(cluster.__aenter__())
-        await asyncio.sleep(0.01)
+        await until(lambda: len(cluster.pids()) == 3)
         pids.extend(cluster.pids().values())
-        assert len(pids) == 3
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting
@@ -206,12 +220,63 @@ def test_a_corrupt_store_is_told_with_the_place_to_look(tmp_path: Path) -> None:
 
 def test_a_process_that_never_serves_is_told_apart(tmp_path: Path) -> None:
     async def work() -> None:
-        process = NodeProcess("n1", tmp_path, lambda *_: None)
-        (tmp_path / CONFIG_FILE).write_text("{}")
-        process.spawn()
-        await process.ready(10)
+        folder = tmp_path / "n1"
+        folder.mkdir()
+        (folder / CONFIG_FILE).write_text("{}")
+        process = NodeProcess("n1", folder, lambda *_: None)
+        with contextlib.closing(Zygote(RAFT, tmp_path)) as zygote:
+            await process.spawn(zygote)
+            await process.ready(10)
 
     with pytest.raises(NodeFailed, match="its configuration is wrong"):
+        asyncio.run(work())
+
+
+def test_a_start_that_was_cancelled_before_there_was_a_process_leaves_none(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Cluster(spec(tmp_path)) as cluster:
+            await cluster.terminate("n1")
+            zygote = cluster._zygote
+            assert zygote is not None
+            starting = asyncio.create_task(zygote.fork("n1", tmp_path / "n1" / "node.log"))
+            await asyncio.sleep(0)
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            again = await cluster.start_node("n1")
+            assert again.shown, "its address is not taken"
+
+    asyncio.run(work())
+
+
+def test_without_a_zygote_no_node_is_left_and_none_is_started(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Cluster(spec(tmp_path)) as cluster:
+            zygote = cluster._zygote
+            assert zygote is not None
+            pids = cluster.pids().values()
+            await cluster.pause("n1")
+            os.kill(zygote.pid, signal.SIGKILL)
+            async with asyncio.timeout(5):
+                while len(cluster.surprises) < 3:
+                    await cluster.surprised.wait()
+                    cluster.surprised.clear()
+            assert gone(pids, 2)
+            with pytest.raises(NodeFailed, match="was not started"):
+                await cluster.start_node("n2")
+
+    asyncio.run(work())
+
+
+def test_a_zygote_that_cannot_start_refuses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def work() -> None:
+        monkeypatch.setattr(sys, "executable", "/bin/false")
+        with contextlib.closing(Zygote(RAFT, tmp_path)) as zygote:
+            await zygote.fork("n1", tmp_path / "log")
+
+    with pytest.raises(ForkRefused, match="has ended"):
         asyncio.run(work())
 
 

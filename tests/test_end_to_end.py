@@ -65,24 +65,24 @@ def wait_for(process: "subprocess.Popen[str]", words: str) -> None:
     pytest.fail(f"the command ended without saying {words!r}")
 
 
-def nodes_below(folder: Path) -> list[int]:
-    """Return the node processes whose configuration lies below ``folder``."""
+def left_of(folder: Path) -> list[str]:
+    """Return the names of the processes of clusters below ``folder``, zygotes included."""
     found = []
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and process_state(int(entry.name)) not in "XZ":
             try:
                 words = (entry / "cmdline").read_text().split("\0")
-                config = (entry / "cwd").resolve() / words[-2]
-            except (OSError, IndexError):
+                name = (entry / "comm").read_text().strip()
+            except OSError:
                 continue
-            if "replication.host" in words and config.is_relative_to(folder.resolve()):
-                found.append(int(entry.name))
-    return [pid for pid in found if process_state(pid) not in "XZ"]
+            if "replication.host.zygote" in words and Path(words[-2]).is_relative_to(folder):
+                found.append(name)
+    return sorted(found)
 
 
 def wait_until_gone(folder: Path, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while nodes_below(folder):
+    while left_of(folder):
         assert time.monotonic() < deadline, "nodes are left"
         os.sched_yield()
 
@@ -123,7 +123,7 @@ def test_compare_tells_a_failover_from_an_outage_nobody_noticed(tmp_path: Path) 
     for side_name in ("leader", "leaderless"):
         for name in ("history.jsonl", "events.jsonl", "n1/node.log"):
             assert (folder / side_name / name).exists(), name
-    assert not nodes_below(tmp_path)
+    assert not left_of(tmp_path)
 
     again = replication(tmp_path, "report", "--fresh", "--format", "json")
     assert again.returncode == ExitCode.MET, again.stderr
@@ -185,7 +185,7 @@ def test_ctrl_c_heals_stops_everything_and_keeps_what_was_recorded(tmp_path: Pat
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=30)
     assert process.returncode == ExitCode.INTERRUPTED, out
-    assert not nodes_below(tmp_path)
+    assert not left_of(tmp_path)
     side = findings(tmp_path)["sides"]["leader"]
     assert side["interrupted"]
     assert side["operations"]["ok"] > 0
@@ -195,7 +195,8 @@ def test_ctrl_c_heals_stops_everything_and_keeps_what_was_recorded(tmp_path: Pat
 def test_no_node_outlives_a_runner_that_is_killed(tmp_path: Path) -> None:
     with started(tmp_path, "run", "leader-pause", "--side", "leader") as process:
         wait_for(process, "pause the leader")
-        assert len(nodes_below(tmp_path)) == 5
+        nodes = [name for name in left_of(tmp_path) if name.startswith("node ")]
+        assert nodes == [f"node n{number}" for number in range(1, 6)]
         process.kill()
         process.wait()
         wait_until_gone(tmp_path, seconds=2)
@@ -208,7 +209,7 @@ def test_a_corrupt_store_stops_its_node_and_breaks_the_run(tmp_path: Path) -> No
         victim = next(
             node
             for node in sorted(folder.glob("n?"))
-            if not nodes_below(node.resolve()) and (node / "store.log").exists()
+            if f"node {node.name}" not in left_of(tmp_path) and (node / "store.log").exists()
         )
         store = victim / "store.log"
         data = bytearray(store.read_bytes())
@@ -218,4 +219,4 @@ def test_a_corrupt_store_stops_its_node_and_breaks_the_run(tmp_path: Path) -> No
     assert process.returncode == ExitCode.BROKEN, err
     assert f"node {victim.name} ended by exit code 74 (DATA_LOSS)" in err
     assert "DATA_LOSS" in (victim / "node.log").read_text()
-    assert not nodes_below(tmp_path)
+    assert not left_of(tmp_path)

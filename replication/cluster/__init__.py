@@ -1,6 +1,7 @@
 """Starting, watching, pausing, killing and asking the processes of one cluster on this machine.
 
     ports       loopback ports that stay reserved while their node is down
+    zygote      where nodes come from: a process that has imported what they need, and forks
     process     one node process: its life, and the evidence of what was done to it
     control     the control calls, with the cluster's secret and a deadline on each
     launcher    ``Cluster``: all nodes of one cluster, started together, stopped on every way out

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from replication.cluster.launcher import ClusterSpec
-from replication.cluster.process import NodeFailed, child_environment, process_state
+from replication.cluster.process import NodeFailed, process_state
+from replication.cluster.zygote import child_environment
 from replication.errors import ConfigError
 from replication.host.settings import build_settings
 from replication.plan.model import BackendChoice

@@ -11,9 +11,17 @@ from typing import Self
 
 from replication.cluster.control import Control
 from replication.cluster.ports import LOOPBACK, Ports
-from replication.cluster.process import CONFIG_FILE, Evidence, NodeFailed, NodeProcess
+from replication.cluster.process import Evidence, NodeFailed, NodeProcess
+from replication.cluster.zygote import Zygote
 from replication.errors import ConfigError
-from replication.host.config import EXIT_OK, EXIT_SYSTEM, STORE_FILE, SYNC_ALWAYS, NodeConfig
+from replication.host.config import (
+    CONFIG_FILE,
+    EXIT_OK,
+    EXIT_SYSTEM,
+    STORE_FILE,
+    SYNC_ALWAYS,
+    NodeConfig,
+)
 from replication.plan.model import BackendChoice
 from replication.protocol import Family, NodeId
 from replication.v1 import control_pb2, event_pb2
@@ -43,7 +51,7 @@ class ClusterSpec:
 
 
 class Cluster:
-    """The nodes of one cluster on this machine, as child processes of this one.
+    """The nodes of one cluster on this machine, as processes that do not outlive this one.
 
     Use it as ``async with Cluster(spec) as cluster``: the nodes are started, and whatever happens
     inside, none is left. A cancellation while they are being stopped kills them at once.
@@ -57,6 +65,7 @@ class Cluster:
         self.surprises: list[NodeFailed] = []  # nodes that ended without being asked to
         self.surprised = asyncio.Event()
         self._ports: Ports | None = None
+        self._zygote: Zygote | None = None
         self._paused: set[NodeId] = set()
         self._starting: set[NodeId] = set()  # started again, and not yet to be asked anything
         self._processes = {
@@ -85,6 +94,8 @@ class Cluster:
         Raises NodeFailed when one does not, with the reason. They know each other but need not have
         elected anybody yet: see ``wait_until_serving``.
         """
+        # First, since it takes as long to import what nodes need as all the rest does.
+        self._zygote = Zygote(self.spec.backend.path, self.spec.folder)
         self._ports = Ports(len(self.spec.everybody))
         self.endpoints = {
             node: f"{LOOPBACK}:{port}"
@@ -94,9 +105,12 @@ class Cluster:
         for node in self.spec.everybody:
             self._write_config(node)
         members = [self._processes[node] for node in self.spec.nodes]
-        for process in members:
-            process.spawn()
-        await asyncio.gather(*(each.ready(READY_TIMEOUT_S) for each in members))
+        await asyncio.gather(*map(self._start, members))
+
+    async def _start(self, process: NodeProcess) -> None:
+        assert self._zygote is not None, "the cluster was started and not stopped"
+        await process.spawn(self._zygote)
+        await process.ready(READY_TIMEOUT_S)
 
     def _write_config(self, node: NodeId) -> None:
         spec = self.spec
@@ -202,11 +216,10 @@ class Cluster:
         if process.pid is not None:
             return Evidence(f"{node} runs already (pid {process.pid})", False)
         again = " again" if process.lives else ""
-        process.spawn()
         self._starting.add(node)
         try:
             await self.control.forget(node)
-            await process.ready(READY_TIMEOUT_S)
+            await self._start(process)
         finally:
             self._starting.discard(node)
         return Evidence(f"{node} serves{again} as pid {process.pid}", True)
@@ -272,12 +285,15 @@ class Cluster:
             raise
 
     def kill_now(self) -> None:
-        """Kill every node without waiting for anything: for the last way out."""
+        """Kill every node without a running loop: for the last way out."""
         for process in self._processes.values():
-            process.kill_now()
+            process.expect_end()
         self._release()
 
     def _release(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
         if self._ports is not None:
             self._ports.release()
             self._ports = None

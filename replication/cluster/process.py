@@ -3,12 +3,11 @@
 import asyncio
 import os
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from replication.cluster.zygote import Child, ForkRefused, Zygote
 from replication.errors import ReplicationError
 from replication.host.config import (
     EXIT_BUG,
@@ -18,7 +17,6 @@ from replication.host.config import (
     parse_ready_line,
 )
 
-CONFIG_FILE = "config.json"
 LOG_FILE = "node.log"
 LOG_TAIL_LINES = 5
 STATE_CHANGE_S = 0.5  # what the kernel may take to stop or continue all threads of a process
@@ -49,61 +47,31 @@ class Evidence:
 
 
 class _Life:
-    """One process of a node, from its start to its reaping."""
+    """One process of a node, from its start to its end."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, child: Child) -> None:
+        self.child = child
         self.loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[str] = self.loop.create_future()
-        self.exited: asyncio.Future[int] = self.loop.create_future()
         self.output = b""
         self.asked = False  # whether its end is wanted
-        with log.open("ab") as stream:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stream,
-                bufsize=0,
-                env=child_environment(),
-                # Ctrl-C in the terminal is for the runner, which then ends the nodes in order.
-                start_new_session=True,
-            )
-        assert self.process.stdout is not None, "it was asked for"
-        self.stdout = self.process.stdout
-        os.set_blocking(self.stdout.fileno(), False)
-        try:
-            self.pidfd = os.pidfd_open(self.process.pid)
-        except OSError:
-            self.process.kill()
-            self.process.wait()
-            raise
 
     def fail_ready(self, error: NodeFailed) -> None:
         if not self.ready.done():
             self.ready.set_exception(error)
             self.ready.exception()  # whoever waits still gets it; asyncio need not warn of nobody
 
-    def close(self) -> None:
-        if not self.loop.is_closed():
-            self.loop.remove_reader(self.pidfd)
-            self.loop.remove_reader(self.stdout.fileno())
-        os.close(self.pidfd)
-        self.stdout.close()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-
 
 class NodeProcess:
-    """The process of one node, at most one at a time. All methods belong to the loop's thread.
-
-    It is a plain child process, not one of asyncio's: it can be killed and reaped without a running
-    loop, which is what the last way out needs.
-    """
+    """The process of one node, at most one at a time. All methods belong to the loop's thread."""
 
     def __init__(
         self, node: str, folder: Path, ended: Callable[["NodeProcess", int], None]
     ) -> None:
-        """``ended`` is called with the exit code when the process ends without being asked to."""
+        """Make it, without starting anything; ``folder`` is the node's own.
+
+        ``ended`` is called with the exit code when the process ends without being asked to.
+        """
         self.node = node
         self.folder = folder
         self.lives = 0  # how often it was started
@@ -114,21 +82,27 @@ class NodeProcess:
     @property
     def pid(self) -> int | None:
         """Return the process id while there is a process, paused or not."""
-        return None if self._life is None else self._life.process.pid
+        return None if self._life is None else self._life.child.pid
 
     @property
     def log(self) -> Path:
         """Return where the node writes its log."""
         return self.folder / LOG_FILE
 
-    def spawn(self) -> None:
-        """Start the process from ``config.json`` in the node's folder; ``ready`` waits for it."""
+    async def spawn(self, zygote: Zygote) -> None:
+        """Start the process from the node's folder; ``ready`` waits for it.
+
+        Raises NodeFailed when there is no process.
+        """
         assert self._life is None, f"{self.node} runs already"
-        config = str(self.folder / CONFIG_FILE)
-        life = self._life = _Life([sys.executable, "-m", "replication.host", config], self.log)
+        try:
+            child = await zygote.fork(self.node, self.log)
+        except ForkRefused as error:
+            raise NodeFailed(self.node, f"{self.node} was not started: {error}") from None
+        life = self._life = _Life(child)
         self.lives += 1
-        life.loop.add_reader(life.stdout.fileno(), self._read, life)
-        life.loop.add_reader(life.pidfd, self._reap, life)
+        life.loop.add_reader(child.stdout, self._read, life)
+        child.exited.add_done_callback(lambda _: self._on_exit(life))
 
     async def ready(self, timeout_s: float) -> str:
         """Return the address at which the node serves; raise NodeFailed when it does not."""
@@ -157,7 +131,7 @@ class NodeProcess:
             return None
         life.asked = True
         self.send(number)
-        return await asyncio.shield(life.exited)
+        return await asyncio.shield(life.child.exited)
 
     async def pause(self) -> Evidence:
         """Stop it with SIGSTOP, and read from /proc that it stands still."""
@@ -183,9 +157,9 @@ class NodeProcess:
         return Evidence(f"{self.node} (pid {pid}) is in state {state}: {name}", True)
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal if there is a process; it cannot hit another one, we have not reaped it."""
+        """Send a signal if there is a process."""
         if self._life is not None:
-            self._life.process.send_signal(number)
+            self._life.child.send(number)
 
     def expect_end(self, expected: bool = True) -> None:
         """From now on the end of this process is no surprise, or is one again."""
@@ -199,24 +173,15 @@ class NodeProcess:
         words = f"{self.node} ended by {_exit_words(self.last_code)}"
         return Evidence(words, self.last_code == wanted)
 
-    def kill_now(self) -> None:
-        """Kill and reap without a loop: for the last way out."""
-        life = self._life
-        if life is not None:
-            life.asked = True
-            life.process.kill()
-            life.process.wait()
-            self._reap(life)
-
     def _read(self, life: _Life) -> None:
         try:
-            data = life.stdout.read(4096)
+            data = os.read(life.child.stdout, 4096)
         except BlockingIOError:
             return
-        life.output += data or b""
+        life.output += data
         line, found, _ = life.output.partition(b"\n")
         if not data or found:
-            life.loop.remove_reader(life.stdout.fileno())
+            life.loop.remove_reader(life.child.stdout)
         if not found:
             return
         parsed = parse_ready_line(line.decode(errors="replace"))
@@ -225,14 +190,11 @@ class NodeProcess:
         elif not life.ready.done():
             life.ready.set_result(parsed[1])
 
-    def _reap(self, life: _Life) -> None:
-        """The process has ended: the kernel says so through the pidfd."""
+    def _on_exit(self, life: _Life) -> None:
         self._life = None
-        code = self.last_code = life.process.wait()
-        life.close()
-        if life.loop.is_closed():
-            return
-        life.exited.set_result(code)
+        code = self.last_code = life.child.exited.result()
+        life.loop.remove_reader(life.child.stdout)
+        life.child.close()
         surprise = life.ready.done() and not life.asked
         life.fail_ready(NodeFailed(self.node, self.words_of_end(code)))
         if surprise:
@@ -263,14 +225,3 @@ def _exit_words(code: int) -> str:
         return f"signal {-code} ({signal.Signals(-code).name})"
     reason = _EXIT_WORDS.get(code)
     return f"exit code {code}" + (f" ({reason})" if reason else "")
-
-
-def child_environment() -> Mapping[str, str]:
-    """Return the environment of a child: it finds the same modules as this process.
-
-    A backend may live anywhere on this process's path. What belongs to the interpreter's own
-    installation is found without being told.
-    """
-    own = (sys.prefix, sys.base_prefix)
-    paths = [path for path in sys.path if path and not path.startswith(own)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}

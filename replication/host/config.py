@@ -1,7 +1,8 @@
 """What a node process is told, and what it says when it serves. Imports nothing heavy.
 
 How a launcher starts a node
-    ``python -m replication.host CONFIG.json``, where the file holds ``NodeConfig.to_json()``.
+    ``python -m replication.host CONFIG.json``, where the file holds ``NodeConfig.to_json()``; or by
+    asking a process that has imported everything already (``replication.host.zygote``).
 
     stdin   Unless ``orphan`` is true: a pipe whose other end only the launcher holds. Its end of
             file stops the node, and on Linux so does the death of the *thread* that started the
@@ -37,8 +38,11 @@ SECRET_METADATA = "replication-secret"
 # own limit of 4 MiB.
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 
+CONFIG_FILE = "config.json"
 STORE_FILE = "store.log"
 EVENTS_FILE = "events.jsonl"
+
+ZYGOTE_MESSAGE_MAX = 256  # bytes of what a launcher and a zygote say at once
 
 SYNC_ALWAYS = "always"  # a write is synced to disk before anything that depends on it leaves
 SYNC_OFF = "off"  # it is only handed to the operating system: survives kill -9, not power loss

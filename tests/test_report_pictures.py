@@ -3,7 +3,8 @@
 import io
 import re
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
+from random import Random
 from xml.etree.ElementTree import Element, fromstring
 
 import pytest
@@ -11,7 +12,8 @@ from rich.console import Console
 
 from replication.analysis.findings import RunFindings
 from replication.analysis.staleness_findings import VisibilityBin
-from replication.report import panels, svg
+from replication.report import flags, panels, svg
+from replication.report.flags import Flag
 from replication.report.markdown import markdown
 from replication.report.page import page
 from replication.report.summary import summarize
@@ -232,3 +234,23 @@ def test_an_interval_is_narrow_where_there_are_many_reads() -> None:
     assert interval(few) == pytest.approx((0.2366, 0.7634), abs=1e-4)  # Wilson, by hand
     assert interval(many) == pytest.approx((0.4902, 0.5098), abs=1e-4)
     assert interval(VisibilityBin(0, 1, 30, 30, None))[1] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_no_flag_covers_the_words_of_another(seed: int) -> None:
+    rng = Random(seed)
+    times = [rng.randrange(80, 1028) for _ in range(3)]  # several at one moment are common
+    found = [
+        Flag(
+            float(rng.choice([*times, rng.randrange(80, 1028)])), "w" * rng.randrange(12, 28), *"pa"
+        )
+        for _ in range(rng.randrange(1, 9))
+    ]
+    rows = flags.place(found, 1040)
+    assert {each.row for each in found} == set(range(rows))
+    for one, other in combinations(found, 2):
+        (low, high), (other_low, other_high) = one.span, other.span
+        assert one.row != other.row or high <= other_low or other_high <= low
+        for line, words in ((one, other), (other, one)):
+            start, end = words.span
+            assert line.row >= words.row or not start < line.x < end, "a line runs through words"

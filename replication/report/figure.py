@@ -6,8 +6,8 @@ place. Both sides share the scale of every axis: what looks longer is longer.
 
 from collections.abc import Iterable, Mapping
 
-from replication.analysis.findings import RunFindings, SideFindings, Verdict
-from replication.report import formats, panels, svg
+from replication.analysis.findings import RunFindings, SideFindings
+from replication.report import flags, formats, panels, svg
 from replication.report.model import Judgement, Summary
 from replication.report.panels import Frame
 
@@ -62,9 +62,9 @@ def figure(run: RunFindings, summary: Summary) -> tuple[str, dict[str, object]]:
     top = 0.0
     for (name, side), head in zip(run.sides.items(), summary.heads, strict=True):
         frame = Frame(side, svg.Linear(0.0, scales.seconds, LEFT, WIDTH - RIGHT))
-        block = Block(frame, name, f"{head.side}: {head.title}", scales, top)
         judgements = [each for each in summary.judgements if each.side == head.side]
-        parts.append(svg.group(list(block.draw(judgements)), "side"))
+        block = Block(frame, name, f"{head.side}: {head.title}", scales, judgements, top)
+        parts.append(svg.group(list(block.draw()), "side"))
         marks.append(block.marks())
         top = block.bottom + SIDE_GAP
     height = max(top - SIDE_GAP, 1)
@@ -106,12 +106,22 @@ def _definitions() -> str:
 class Block:
     """One side: its faults, outcomes, latency, roles and time axis, from ``top`` down."""
 
-    def __init__(self, frame: Frame, name: str, title: str, scales: Scales, top: float) -> None:
+    def __init__(
+        self,
+        frame: Frame,
+        name: str,
+        title: str,
+        scales: Scales,
+        judgements: Iterable[Judgement],
+        top: float,
+    ) -> None:
         """Lay the panels out."""
         self.frame, self.name, self.title, self.scales, self.top = frame, name, title, scales, top
         self.lanes = panels.fault_lanes(frame)
         self.lanes_top = top + HEAD_HEIGHT
-        self.plots_top = self.lanes_top + len(self.lanes) * panels.LANE_HEIGHT
+        self.flags_top = self.lanes_top + len(self.lanes) * panels.LANE_HEIGHT
+        self.flags = flags.flags_of(frame, judgements)
+        self.plots_top = self.flags_top + flags.place(self.flags, WIDTH) * flags.ROW_HEIGHT
         outcomes_top = self.plots_top + PANEL_TITLE_HEIGHT
         self.rate = svg.Linear(0.0, scales.rate_max, outcomes_top + OUTCOMES_HEIGHT, outcomes_top)
         latency_top = self.rate.start + PANEL_TITLE_HEIGHT + 6
@@ -120,7 +130,7 @@ class Block:
         self.roles_bottom = self.roles_top + len(frame.side.nodes) * panels.ROLE_HEIGHT
         self.bottom = self.roles_bottom + AXIS_HEIGHT
 
-    def draw(self, judgements: list[Judgement]) -> Iterable[str]:
+    def draw(self) -> Iterable[str]:
         """Yield the layers from the back to the front."""
         yield svg.text(self.title, LEFT, self.top + 16, "side-title")
         yield from self._phases()
@@ -131,7 +141,8 @@ class Block:
         yield self._panel_title("role of each node", self.roles_top)
         yield from panels.roles(self.frame, self.roles_top)
         yield from panels.fault_labels(self.frame, self.lanes, self.lanes_top)
-        yield from self._violations(judgements)
+        for flag in self.flags:
+            yield flags.draw(flag, self.flags_top, self.roles_bottom)
 
     def marks(self) -> dict[str, object]:
         """Return what the script needs to answer a pointer; numbers only, and short words."""
@@ -209,27 +220,6 @@ class Block:
             yield svg.line(LEFT, y, WIDTH - RIGHT, y, "grid")
             yield svg.text(_tick_ms(milliseconds), LEFT - 10, y + 4, "tick end")
         yield from panels.latency(self.frame, self.frame.side.latency_points, self.latency)
-
-    def _violations(self, judgements: list[Judgement]) -> Iterable[str]:
-        """Flag the first violation of every check that has one, with a link to its witness."""
-        flags = [
-            (witness.at_s, judgement, witness.anchor)
-            for judgement in judgements
-            if judgement.verdict is Verdict.VIOLATED
-            for witness in judgement.witnesses[:1]
-            if witness.at_s is not None
-        ]
-        for row, (at_s, judgement, anchor) in enumerate(sorted(flags, key=lambda each: each[0])):
-            x = self.frame.x.at(at_s)
-            kind = "promised" if judgement.promised else "unpromised"
-            label = f"{judgement.mark[0]} {judgement.title}"
-            y = self.rate.end + 12 + row * 15
-            before = x + 8 + svg.text_width(label) > WIDTH - RIGHT
-            flag = svg.line(x, self.plots_top, x, self.roles_bottom, f"violation {kind}")
-            flag += svg.text(
-                label, x - 6 if before else x + 6, y, f"violation-text {kind}{' end' * before}"
-            )
-            yield svg.element("a", flag, href=f"#{anchor}")
 
 
 def _distinct(words: Iterable[str]) -> list[str]:

@@ -6,11 +6,13 @@ One core, CPU time, the median of a few rounds. "load" is the ratio of virtual t
 load alone; "events" are actions of the timeline a second, start-up, settling and reading back
 included. "bare" is without the invariants of the family. The reference is a loop of additions in
 the same process: what ten million of them take says how fast this machine is just now. "per event"
-is in additions, so it means the same on another machine.
+is in additions, so it means the same on another machine. "none" is the emptiest core that copies a
+write to all others (``relay_core.py``): what is faster than that is no simulation of a protocol.
 """
 
 import argparse
 from collections.abc import Sequence
+from functools import partial
 from statistics import median
 from time import process_time
 
@@ -58,9 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     addition_s = reference_s() / ADDITIONS
     print(f"reference: {addition_s * ADDITIONS:.2f} s for {ADDITIONS:,} additions")
-    print("nodes  family      ops/s   load    load, bare   events/s  per event")
+    print("nodes  protocol    ops/s   load    load, bare   events/s  per event")
     for nodes in options.nodes:
-        plan = make_plan(
+        load = partial(
+            make_plan,
             nodes=nodes,
             clients=20,
             keys=200,
@@ -68,15 +71,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seconds=options.seconds,
             settle_seconds=0.5,
         )
-        for family in Family:
+        for name, family, plan in (
+            ("leader", Family.LEADER, load()),
+            ("leaderless", Family.LEADERLESS, load()),
+            ("none", Family.LEADERLESS, load(leaderless="tests.benchmarks.relay_core:backend")),
+        ):
             rounds = [
                 (measure(plan, family, True), measure(plan, family, False))
                 for _ in range(options.rounds)
             ]
-            load, events = (median(full[part] for full, _ in rounds) for part in (0, 1))
+            ratio, events = (median(full[part] for full, _ in rounds) for part in (0, 1))
             bare = median(without[0] for _, without in rounds)
             print(
-                f"{nodes:5}  {family.value:10}  {options.rate:5.0f}  {load:5.1f} x  "
+                f"{nodes:5}  {name:10}  {options.rate:5.0f}  {ratio:5.1f} x  "
                 f"{bare:8.1f} x  {events:10,.0f}  {1 / events / addition_s:9,.0f}",
                 flush=True,
             )

@@ -24,7 +24,8 @@ from replication.errors import ConfigError
 from replication.exchange import parse_history
 from replication.exchange.json_lines import judge_lines
 from replication.exchange.reading import is_our_own
-from replication.history import History, read_history, write_history
+from replication.history import History
+from replication.history_files import read_history, write_history
 from replication.plan import Plan, Scenario, list_scenarios, make_plan, read_plan
 from replication.plan import load_scenario as load_any_scenario
 from replication.protocol import Family

@@ -22,7 +22,8 @@ from replication.analysis import (
 from replication.analysis.expect import measure
 from replication.analysis.findings_json import same
 from replication.errors import ConfigError
-from replication.history import History, read_history, write_history
+from replication.history import History
+from replication.history_files import read_history, write_history
 from replication.plan.model import Expectation
 from replication.protocol import Family
 from tests.support.histories import MS, Script, valid_leaderless, valid_register

@@ -18,7 +18,8 @@ from replication.cli import main
 from replication.errors import ConfigError
 from replication.exchange import FORMATS, export, parse_history
 from replication.exchange.json_lines import judge_lines
-from replication.history import History, write_history
+from replication.history import History
+from replication.history_files import write_history
 from tests.support.histories import (
     SWAP,
     Script,

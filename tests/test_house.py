@@ -15,6 +15,7 @@ PURE = (
     "replication/errors.py",
     "replication/contents.py",
     "replication/history.py",
+    "replication/history_files.py",
     "replication/plan",
     "replication/client/session.py",
     "replication/simulation",

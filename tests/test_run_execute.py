@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from replication.history import History, Outcome, Phase, read_history
+from replication.history import History, Outcome, Phase
+from replication.history_files import read_history
 from replication.protocol import Family
 from replication.run.both import execute_both
 from replication.run.execute import execute

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from replication.analysis import Verdict, analyse
-from replication.history import Outcome, Phase, read_history, write_history
+from replication.history import Outcome, Phase
+from replication.history_files import read_history, write_history
 from replication.plan.model import FaultKind, PartitionShape, Route
 from replication.protocol import Family
 from replication.simulation.execute import Simulated, simulate

@@ -155,7 +155,7 @@ def export_command(run: str, side: str, form: str, runs: Path) -> None:
     $ replication export latest --side leader --as edn > history.edn
     """
     from replication.exchange import export
-    from replication.history import read_history
+    from replication.history_files import read_history
     from replication.report.run_directory import find_run
 
     click.echo(export(read_history(find_run(runs, run) / side), form), nl=False)

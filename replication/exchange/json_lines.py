@@ -23,7 +23,8 @@ from replication.analysis.view import NEVER, View
 from replication.analysis.words import plural
 from replication.analysis.zones import Ints
 from replication.errors import ConfigError
-from replication.history import History, header_from, operation_from
+from replication.history import History
+from replication.history_files import header_from, operation_from
 
 Lines = Callable[[], Iterable[bytes]]  # the file from its beginning, as often as it is called
 

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from replication.history import History, write_history
+from replication.history import History
+from replication.history_files import write_history
 from replication.plan.plan import Plan
 from replication.protocol import Family
 from replication.run.execute import Tell, execute

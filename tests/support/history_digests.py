@@ -5,7 +5,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from replication.history import write_history
+from replication.history_files import write_history
 from replication.plan.model import FaultKind, PartitionShape, PlannedFault
 from replication.protocol import Family
 from replication.simulation.delays import Lognormal

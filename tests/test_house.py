@@ -16,6 +16,7 @@ PURE = (
     "replication/contents.py",
     "replication/history.py",
     "replication/history_files.py",
+    "replication/legs.py",
     "replication/plan",
     "replication/client/session.py",
     "replication/simulation",

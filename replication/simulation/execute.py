@@ -16,6 +16,7 @@ from replication.history import (
     Phase,
     event_record,
 )
+from replication.legs import fault_windows
 from replication.plan.model import PlannedClient, ResolvedFault
 from replication.plan.plan import Plan
 from replication.protocol import Family, NodeId, load_backend
@@ -360,7 +361,7 @@ class _Side:
         history.nodes = list(self._nemesis.ran)
         history.operations = self._recorder.operations
         history.faults = sorted(self._nemesis.records, key=lambda record: record.number)
-        history.delays = {} if self._legs is None else self._legs.delays(_windows(history))
+        history.delays = {} if self._legs is None else self._legs.delays(fault_windows(history))
         history.events = [
             NodeEvent(time_ns, node, *event_record(event))
             for time_ns, node, event in sorted(world.events, key=lambda each: each[0])
@@ -388,12 +389,3 @@ class _Side:
 
 class _NotReady(Exception):
     pass
-
-
-def _windows(history: History) -> list[tuple[int, int]]:
-    """Return (begin, end) of every fault; what was not healed before lasted to the end."""
-    return [
-        (each.injected_ns, history.heal_ns if each.healed_ns is None else each.healed_ns)
-        for each in history.faults
-        if each.injected_ns is not None
-    ]

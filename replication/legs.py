@@ -1,0 +1,108 @@
+"""How long the legs of operations took, one way: PBS predicts from it (``analysis.t_visibility``).
+
+Both ends of a leg are read on one clock: the virtual one of a simulation, or the monotonic one of
+the machine that all processes of a run share.
+
+``write`` (a copy on its way to a replica) and the answers of coordinators, ``backward`` and
+``reply``, count from the moment they left, the others from the moment the core decided. ``own`` is
+the acknowledgement of the coordinator's own copy: how long after the others had left it was
+durable, 0 if they waited for the same sync.
+
+What was on its way while a fault lasted is left out: the reads that are predicted are those while
+nothing failed.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from google.protobuf.message import Message
+
+from replication.history import History
+
+SAMPLES_MAX = 4_000  # of each leg; above it every second one is dropped, evenly in time
+COPY = "write"
+OWN = "own"
+FROM_LEAVING = frozenset({COPY, "backward"})
+
+
+class Thinned:
+    """(begin, end) of which at most ``SAMPLES_MAX`` are kept, at even distances."""
+
+    __slots__ = ("_seen", "spans", "stride")
+
+    def __init__(self, spans: Sequence[tuple[int, int]] = (), stride: int = 1) -> None:
+        self.spans = list(spans)
+        self.stride = stride  # each one kept stands for so many
+        self._seen = 0
+
+    def add(self, begin_ns: int, end_ns: int) -> None:
+        """Take the next one, in the order of their ends."""
+        if self._seen % self.stride == 0:
+            self.spans.append((begin_ns, end_ns))
+            if len(self.spans) > SAMPLES_MAX:
+                self.spans = self.spans[::2]
+                self.stride *= 2
+        self._seen += 1
+
+
+class LegDelays:
+    """The delays found at one place. ``fields`` says which part of a message travels which leg."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        self._parts = [(leg, *path.split(".")) for leg, path in fields.items()]
+        self.found = {leg: Thinned() for leg in (*fields, OWN, "request", "reply")}
+
+    def add(self, leg: str, begin_ns: int, end_ns: int) -> None:
+        """Take one delay."""
+        self.found[leg].add(begin_ns, end_ns)
+
+    def message(self, message: Message, decided_ns: int, left_ns: int, at_ns: int) -> None:
+        """Take what a peer message that arrived at ``at_ns`` says of every leg it travelled."""
+        for leg, kind, part in self._parts:
+            if message.HasField(kind) and len(getattr(getattr(message, kind), part)):
+                self.found[leg].add(left_ns if leg in FROM_LEAVING else decided_ns, at_ns)
+
+    def travels(self, leg: str, message: Message) -> bool:
+        """Return whether a peer message travels this leg."""
+        return any(
+            message.HasField(kind) and len(getattr(getattr(message, kind), part)) > 0
+            for each, kind, part in self._parts
+            if each == leg
+        )
+
+
+def merged(found: Sequence[Mapping[str, Thinned]]) -> dict[str, list[tuple[int, int]]]:
+    """Return leg -> (begin, end) in the order of their ends, as if found at one place."""
+    result = {}
+    for leg in dict.fromkeys(leg for each in found for leg in each):
+        parts = [each[leg] for each in found if leg in each]
+        stride = max(part.stride for part in parts)
+        spans = [span for part in parts for span in part.spans[:: stride // part.stride]]
+        everything = Thinned()
+        for span in sorted(spans, key=lambda span: span[1]):
+            everything.add(*span)
+        result[leg] = everything.spans
+    return result
+
+
+def fault_windows(history: History) -> list[tuple[int, int]]:
+    """Return (begin, end) of every fault; what was not healed before lasted to the end."""
+    return [
+        (each.injected_ns, history.heal_ns if each.healed_ns is None else each.healed_ns)
+        for each in history.faults
+        if each.injected_ns is not None
+    ]
+
+
+def undisturbed(
+    spans: Mapping[str, Iterable[tuple[int, int]]], windows: Sequence[tuple[int, int]]
+) -> dict[str, list[int]]:
+    """Return leg -> delays, without those during ``windows``. A leg without any is left out."""
+    found = {
+        leg: [
+            end_ns - begin_ns
+            for begin_ns, end_ns in each
+            if not any(begin_ns <= last and first <= end_ns for first, last in windows)
+        ]
+        for leg, each in spans.items()
+    }
+    return {leg: delays for leg, delays in found.items() if delays}

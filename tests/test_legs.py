@@ -1,0 +1,50 @@
+"""Delays found at several places, thinned evenly, and none of the time while a fault lasted."""
+
+from replication.legs import SAMPLES_MAX, LegDelays, Thinned, merged, undisturbed
+from replication.v1 import event_pb2
+
+FIELDS = {"write": "link_faults_changed.faults", "read": "node_stopping.reason"}
+COPY = event_pb2.Event(
+    link_faults_changed=event_pb2.LinkFaultsChanged(faults=[event_pb2.LinkFault()])
+)
+QUESTION = event_pb2.Event(node_stopping=event_pb2.NodeStopping(reason="why"))
+
+
+def thinned(count: int, first: int = 0) -> Thinned:
+    found = Thinned()
+    for number in range(first, first + count):
+        found.add(number, number + 1)
+    return found
+
+
+def test_above_the_bound_what_is_kept_is_evenly_spread() -> None:
+    found = thinned(3 * SAMPLES_MAX)
+    assert found.stride == 4
+    assert found.spans == [(number, number + 1) for number in range(0, 3 * SAMPLES_MAX, 4)]
+
+
+def test_places_are_merged_in_order_of_time_and_weigh_alike() -> None:
+    busy, idle = thinned(SAMPLES_MAX + 1), thinned(100, first=50_000)
+    spans = merged([{"write": idle, "read": thinned(2)}, {"write": busy}])
+    assert list(spans) == ["write", "read"]
+    assert len(spans["read"]) == 2
+    assert spans["write"] == sorted(spans["write"])
+    assert sum(begin >= 50_000 for begin, _ in spans["write"]) == 50
+    many = merged([{"write": thinned(SAMPLES_MAX, first)} for first in (0, 10**6, 2 * 10**6)])
+    assert SAMPLES_MAX // 2 < len(many["write"]) <= SAMPLES_MAX
+    assert merged([]) == {}
+
+
+def test_a_copy_counts_from_leaving_and_a_question_from_its_decision() -> None:
+    delays = LegDelays(FIELDS)
+    for message in (COPY, QUESTION, event_pb2.Event()):
+        delays.message(message, 10, 30, 100)
+    assert delays.found["write"].spans == [(30, 100)]
+    assert delays.found["read"].spans == [(10, 100)]
+    assert [delays.travels("write", each) for each in (COPY, QUESTION)] == [True, False]
+
+
+def test_what_was_on_its_way_while_a_fault_lasted_is_left_out() -> None:
+    spans = {"write": [(0, 5), (90, 110), (150, 160), (250, 800), (310, 317)], "read": []}
+    assert undisturbed(spans, [(100, 300)]) == {"write": [5, 7]}
+    assert undisturbed(spans, [(0, 900)]) == {}

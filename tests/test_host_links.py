@@ -77,7 +77,7 @@ def with_peer(story: Callable[[Peer, Link], Awaitable[None]]) -> None:
         await server.start()
         link = Link("n1", "n2", f"127.0.0.1:{port}", SECRET, Random(1), parse)
         bugs: list[BaseException] = []
-        link.start(lambda _, message: peer.heard.append(message), bugs.append)
+        link.start(lambda _, message, _stamp=None: peer.heard.append(message), bugs.append)
         try:
             async with asyncio.timeout(20):
                 await story(peer, link)

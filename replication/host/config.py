@@ -65,6 +65,7 @@ class NodeConfig:
     bind: str = ""  # host:port to listen on when it differs from the node's address
     orphan: bool = False  # outlive the launcher
     spares: list[str] = field(default_factory=list)  # the nodes that are no members at the start
+    stamps: bool = False  # measure how long messages are on their way (``stamps``)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -112,6 +113,7 @@ _TYPES: Mapping[str, type] = {
     "bind": str,
     "orphan": bool,
     "spares": list,
+    "stamps": bool,
 }
 
 

@@ -14,6 +14,7 @@ from threading import Thread
 from time import perf_counter_ns
 from typing import Protocol
 
+from replication.host.stamps import Stamps
 from replication.host.store import Store
 from replication.protocol import Effect, Observe, Persist, Reply, Send
 
@@ -47,11 +48,14 @@ class Syncer(Protocol):
 class Performer:
     """Performs the effects of one core. Lives on the thread that owns it."""
 
-    def __init__(self, store: Store, outlet: Outlet, syncer: Syncer | None) -> None:
+    def __init__(
+        self, store: Store, outlet: Outlet, syncer: Syncer | None, stamps: Stamps | None = None
+    ) -> None:
         """Take ``syncer=None`` for a store that is not synced: then a write is enough."""
         self._store = store
         self._outlet = outlet
         self._syncer = syncer
+        self._stamps = stamps
         self._appended = 0  # the last batch handed to the store
         self._durable = 0  # the last batch that may be relied on
         # What waits, each with the batch it waits for.
@@ -64,17 +68,22 @@ class Performer:
 
         ``now_ns`` is when the core decided: events carry it however long they wait in line.
         """
+        own: int | None = None
         for effect in effects:
             if isinstance(effect, Persist):
-                self._appended = self._store.append(effect.writes)
+                own = self._appended = self._store.append(effect.writes)
                 self.persists += 1
                 continue
             if isinstance(effect, Observe):
                 effect.event.monotonic_ns = now_ns
+            elif self._stamps is not None and isinstance(effect, Send):
+                effect = self._stamps.choose(effect)
             if self._appended > self._durable:
                 self._waiting.append((self._appended, effect))
             else:
                 self._leave(effect)
+        if self._stamps is not None:
+            self._stamps.listed(own)
 
     def commit(self) -> None:
         """Begin to make durable what was appended since, unless a sync is in flight already."""
@@ -90,6 +99,8 @@ class Performer:
         """Release what waited for batches up to ``sequence``, and sync what came meanwhile."""
         self._syncing = False
         self._durable = sequence
+        if self._stamps is not None:
+            self._stamps.synced(sequence)
         waiting = self._waiting
         while waiting and waiting[0][0] <= sequence:
             self._leave(waiting.popleft()[1])

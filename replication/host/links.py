@@ -13,8 +13,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import grpc
 import grpc.aio
@@ -22,6 +23,7 @@ from google.protobuf.message import DecodeError, Message
 
 from replication.host.config import MESSAGE_BYTES_MAX, SECRET_METADATA
 from replication.host.faults import Fault, Gate
+from replication.host.stamps import stamps_of
 from replication.v1 import control_pb2, peer_pb2, peer_pb2_grpc
 
 log = logging.getLogger("replication.host")
@@ -52,6 +54,16 @@ Write = Callable[[peer_pb2.ExchangeResponse], Awaitable[None]]
 _Stream = grpc.aio.StreamStreamCall[peer_pb2.ExchangeRequest, peer_pb2.ExchangeResponse]
 
 
+class Receive(Protocol):
+    """Takes what a peer said, and when it began its way if that came with it."""
+
+    def __call__(
+        self, sender: str, message: Message, stamp: peer_pb2.Stamp | None = None, /
+    ) -> None:
+        """Take one message."""
+        ...
+
+
 # How a stream that broke shows itself, depending on what was being done with it at that moment:
 # grpc.aio raises InvalidStateError from a write on a call that has just finished.
 _BREAKS = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError, OSError)
@@ -74,7 +86,7 @@ class Link:
         self._node = node
         self._address = address
         self._parse = parse
-        self._receive: Callable[[str, Message], None] = lambda _sender, _message: None
+        self._receive: Receive = lambda _sender, _message, _stamp=None: None
         self._metadata = grpc.aio.Metadata((SECRET_METADATA, secret))
         self.outbound = Gate(rng)
         self.inbound = Gate(rng)
@@ -93,7 +105,7 @@ class Link:
 
     def start(
         self,
-        receive: Callable[[str, Message], None],
+        receive: Receive,
         failed: Callable[[BaseException], None],
         *,
         at_once: bool = True,
@@ -130,18 +142,20 @@ class Link:
         else:
             _pass(self.outbound, self._enqueue, message, len(message))
 
-    def take(self, messages: Iterable[bytes]) -> None:
+    def take(self, messages: Iterable[bytes], stamps: Iterable[peer_pb2.Stamp] = ()) -> None:
         """Hand on what came from the peer, as far as the fault lets it through.
 
         Raises DecodeError when one is no message of this backend; those before it were taken.
         """
-        for data in messages:
+        stamped = {stamp.position: stamp for stamp in stamps}
+        for position, data in enumerate(messages):
             message = self._parse(data)
             self.messages_received += 1
+            stamp = stamped.get(position) if stamped else None
             if self.inbound.fault is None:
-                self._receive(self.peer, message)
+                self._receive(self.peer, message, stamp)
             else:
-                _pass(self.inbound, self._arrived, message, len(data))
+                _pass(self.inbound, partial(self._arrived, stamp), message, len(data))
 
     async def acknowledge(self, frame: int, write: Write) -> None:
         """Acknowledge a frame of the peer by ``write``, with what there is to say to the peer.
@@ -162,7 +176,11 @@ class Link:
                 self._more.set()  # if not below, then by this node's own stream
         messages = self._next_frame() if self._queue else []
         try:
-            await write(peer_pb2.ExchangeResponse(frame=frame, messages=messages))
+            await write(
+                peer_pb2.ExchangeResponse(
+                    frame=frame, messages=messages, stamps=stamps_of(messages)
+                )
+            )
         except BaseException:
             self.queue_dropped += len(messages)
             raise
@@ -273,7 +291,10 @@ class Link:
     async def _send_frame(self, stream: _Stream, number: int, frame: list[bytes]) -> None:
         """Send one frame and wait for its acknowledgement, however long that takes."""
         request = peer_pb2.ExchangeRequest(
-            sender=self._node if number == 1 else "", frame=number, messages=frame
+            sender=self._node if number == 1 else "",
+            frame=number,
+            messages=frame,
+            stamps=stamps_of(frame),
         )
         watch = asyncio.get_running_loop().call_later(STALL_SECONDS, self._stalled)
         try:
@@ -283,7 +304,7 @@ class Link:
                 raise ConnectionError("the peer ended the stream")
             if response.frame != number:
                 raise ConnectionError(f"frame {response.frame} acknowledged, {number} was sent")
-            self.take(response.messages)
+            self.take(response.messages, response.stamps)
         except DecodeError:
             raise ConnectionError("a message is not of this backend's type") from None
         except BaseException:
@@ -299,8 +320,8 @@ class Link:
             self.messages_sent += len(frame)
             self.bytes_sent += sum(map(len, frame))
 
-    def _arrived(self, message: Message) -> None:
-        self._receive(self.peer, message)
+    def _arrived(self, stamp: peer_pb2.Stamp | None, message: Message) -> None:
+        self._receive(self.peer, message, stamp)
 
     def _found(self) -> None:
         if self._unreachable:

@@ -17,6 +17,7 @@ from replication.host.clock import NodeClock
 from replication.host.effects import DiskThread, Performer
 from replication.host.events import EventLog
 from replication.host.links import Link
+from replication.host.stamps import Chosen, Stamps
 from replication.host.store import Store
 from replication.protocol import (
     Core,
@@ -30,7 +31,7 @@ from replication.protocol import (
     Response,
     Send,
 )
-from replication.v1 import event_pb2
+from replication.v1 import event_pb2, peer_pb2
 
 log = logging.getLogger("replication.host")
 
@@ -70,6 +71,7 @@ class Node:
         *,
         synced: bool,
         clock: NodeClock,
+        stamps: Stamps | None = None,
     ) -> None:
         """Take a core that was not started yet; ``start`` must be called on a running loop."""
         self._core = core
@@ -77,6 +79,7 @@ class Node:
         self._links = links
         self._events = events
         self._clock = clock
+        self.stamps = stamps  # None: nothing is measured
         self._loop = asyncio.get_running_loop()
         self._messages: list[tuple[NodeId, Message]] = []
         self._submitted: list[tuple[RequestId, Request]] = []
@@ -96,7 +99,7 @@ class Node:
         self.serving = False
         self.inbox_refused = 0
         self.disk = DiskThread(store, self._loop, self._synced, self.fail)
-        self.performer = Performer(store, self, self.disk if synced else None)
+        self.performer = Performer(store, self, self.disk if synced else None, stamps)
 
     @property
     def core(self) -> Core:
@@ -116,6 +119,7 @@ class Node:
     def start(self, started: event_pb2.Event) -> None:
         """Begin with what the store holds; ``started`` is the first event of this life."""
         now, true_ns = self._clock.now(), self._clock.true_ns()
+        self._mark()
         try:
             self.performer.perform([Observe(started)], true_ns)
             self.performer.perform(self._core.start(now, self._store), true_ns)
@@ -143,7 +147,9 @@ class Node:
             self._turn_due = True
             self._loop.call_soon(self._turn)
 
-    def receive(self, sender: NodeId, message: Message) -> None:
+    def receive(
+        self, sender: NodeId, message: Message, stamp: peer_pb2.Stamp | None = None
+    ) -> None:
         """Queue a peer's message for the next turn, or drop it when there is no room."""
         if len(self._messages) + self.performer.waiting >= MESSAGES_MAX:
             if not self._dropping:
@@ -151,6 +157,8 @@ class Node:
                 log.warning("inbox=full waiting_for_disk=%d", self.performer.waiting)
             return
         self._messages.append((sender, message))
+        if stamp is not None and self.stamps is not None:
+            self.stamps.arrived(message, stamp)
         if not self._turn_due:
             self._turn_due = True
             self._loop.call_soon(self._turn)
@@ -163,6 +171,7 @@ class Node:
         """Perform what a hosted core did by itself, between the turns of others."""
         if self._halted:
             return
+        self._mark()
         try:
             self.performer.perform(effects, self._clock.true_ns())
             self.performer.commit()
@@ -222,6 +231,8 @@ class Node:
             *(self._core, self.performer.perform),
             *(self._clock.now, self._clock.true_ns),
         )
+        if self.stamps is not None:
+            self.stamps.turn(true_ns())
         messages, self._messages = self._messages, []
         submitted, self._submitted = self._submitted, []
         try:
@@ -237,6 +248,7 @@ class Node:
         self._timer = None
         if self._halted:
             return
+        self._mark()
         try:
             now = self._clock.now()
             wake_at = self._core.wake_at()
@@ -245,6 +257,11 @@ class Node:
             self._end_turn()
         except Exception as error:
             self.fail(error)
+
+    def _mark(self) -> None:
+        """What is decided or leaves from here on does so now."""
+        if self.stamps is not None:
+            self.stamps.now_ns = self._clock.true_ns()
 
     def _end_turn(self) -> None:
         self.performer.perform(self._core.flush(self._clock.now()), self._clock.true_ns())
@@ -268,6 +285,7 @@ class Node:
     def _synced(self, sequence: int) -> None:
         if self._halted:
             return
+        self._mark()
         try:
             self.performer.synced(sequence)
             if self._status_due:
@@ -304,6 +322,9 @@ class Node:
         if message is not effect.message:
             data = effect.message.SerializeToString()
             self._last_sent = (effect.message, data)
+        if isinstance(effect, Chosen):
+            assert self.stamps is not None, "nothing is chosen without"
+            data = self.stamps.left(effect, data)
         self._links[effect.to].send(data)
 
     def reply(self, effect: Reply) -> None:

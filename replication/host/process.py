@@ -30,6 +30,7 @@ from replication.host.node import Node
 from replication.host.reflection import LazyReflection
 from replication.host.services import Answer, ControlService, PeerService, StorageService
 from replication.host.settings import build_settings
+from replication.host.stamps import Stamps
 from replication.host.store import Store
 from replication.protocol import HostedCore, Membership, load_backend
 from replication.v1 import control_pb2, control_pb2_grpc, event_pb2, peer_pb2_grpc, storage_pb2_grpc
@@ -84,7 +85,15 @@ class NodeProcess:
             for peer in config.peers
         }
         clock = NodeClock()
-        self.node = Node(core, self._store, self._links, self._events, synced=synced, clock=clock)
+        self.node = Node(
+            core,
+            self._store,
+            self._links,
+            self._events,
+            synced=synced,
+            clock=clock,
+            stamps=Stamps(backend.legs) if config.stamps else None,
+        )
         if backend.hosted:
             hosted: HostedCore = core  # type: ignore[assignment]
             hosted.attach(folder, self.node.perform)

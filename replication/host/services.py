@@ -214,6 +214,21 @@ class ControlService(control_pb2_grpc.ControlServiceServicer):
             syncs_slowed=fault.syncs_slowed, syncs_stalled=fault.syncs_stalled
         )
 
+    async def ListDelays(
+        self, _request: control_pb2.ListDelaysRequest, _context: _Context
+    ) -> control_pb2.ListDelaysResponse:
+        """Return how long messages were on their way to here."""
+        response = control_pb2.ListDelaysResponse()
+        if self._node.stamps is not None:
+            for leg, found in self._node.stamps.delays.found.items():
+                response.legs.add(
+                    leg=leg,
+                    stride=found.stride,
+                    arrived_ns=[end_ns for _, end_ns in found.spans],
+                    delay_ns=[end_ns - begin_ns for begin_ns, end_ns in found.spans],
+                )
+        return response
+
     async def LosePower(
         self, request: control_pb2.LosePowerRequest, _context: _Context
     ) -> control_pb2.LosePowerResponse:
@@ -246,7 +261,7 @@ class PeerService(peer_pb2_grpc.PeerServiceServicer):
                     grpc.StatusCode.INVALID_ARGUMENT, f"{request.sender!r} is no peer of this node"
                 )
             try:
-                link.take(request.messages)
+                link.take(request.messages, request.stamps)
             except DecodeError:
                 await context.abort(
                     grpc.StatusCode.INVALID_ARGUMENT, "a message is not of this backend's type"

@@ -723,6 +723,78 @@ class SetDiskFaultResponse(_message.Message):
 Global___SetDiskFaultResponse: _TypeAlias = SetDiskFaultResponse  # noqa: Y015
 
 @_typing.final
+class ListDelaysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDelaysRequest: _TypeAlias = ListDelaysRequest  # noqa: Y015
+
+@_typing.final
+class ListDelaysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def legs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LegDelays]: ...
+    def __init__(
+        self,
+        *,
+        legs: _abc.Iterable[Global___LegDelays] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["legs", b"legs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDelaysResponse: _TypeAlias = ListDelaysResponse  # noqa: Y015
+
+@_typing.final
+class LegDelays(_message.Message):
+    """How long messages were on one leg of an operation (replication/legs.py), in the order of arrival."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEG_FIELD_NUMBER: _builtins.int
+    STRIDE_FIELD_NUMBER: _builtins.int
+    ARRIVED_NS_FIELD_NUMBER: _builtins.int
+    DELAY_NS_FIELD_NUMBER: _builtins.int
+    leg: _builtins.str
+    stride: _builtins.int
+    """each one listed stands for so many"""
+    @_builtins.property
+    def arrived_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """on the monotonic clock that the processes of one machine share"""
+
+    @_builtins.property
+    def delay_ns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of each"""
+
+    def __init__(
+        self,
+        *,
+        leg: _builtins.str = ...,
+        stride: _builtins.int = ...,
+        arrived_ns: _abc.Iterable[_builtins.int] | None = ...,
+        delay_ns: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_ns", b"arrived_ns", "delay_ns", b"delay_ns", "leg", b"leg", "stride", b"stride"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LegDelays: _TypeAlias = LegDelays  # noqa: Y015
+
+@_typing.final
 class LosePowerRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -69,6 +69,11 @@ class ControlServiceStub(object):
                 request_serializer=replication_dot_v1_dot_control__pb2.SetDiskFaultRequest.SerializeToString,
                 response_deserializer=replication_dot_v1_dot_control__pb2.SetDiskFaultResponse.FromString,
                 _registered_method=True)
+        self.ListDelays = channel.unary_unary(
+                '/replication.v1.ControlService/ListDelays',
+                request_serializer=replication_dot_v1_dot_control__pb2.ListDelaysRequest.SerializeToString,
+                response_deserializer=replication_dot_v1_dot_control__pb2.ListDelaysResponse.FromString,
+                _registered_method=True)
         self.LosePower = channel.unary_unary(
                 '/replication.v1.ControlService/LosePower',
                 request_serializer=replication_dot_v1_dot_control__pb2.LosePowerRequest.SerializeToString,
@@ -128,6 +133,13 @@ class ControlServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListDelays(self, request, context):
+        """What was measured of messages that ended here, if the node was told to measure.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def LosePower(self, request, context):
         """Takes away what was never synced and does nothing any more, until it is killed.
         """
@@ -172,6 +184,11 @@ def add_ControlServiceServicer_to_server(servicer, server):
                     servicer.SetDiskFault,
                     request_deserializer=replication_dot_v1_dot_control__pb2.SetDiskFaultRequest.FromString,
                     response_serializer=replication_dot_v1_dot_control__pb2.SetDiskFaultResponse.SerializeToString,
+            ),
+            'ListDelays': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDelays,
+                    request_deserializer=replication_dot_v1_dot_control__pb2.ListDelaysRequest.FromString,
+                    response_serializer=replication_dot_v1_dot_control__pb2.ListDelaysResponse.SerializeToString,
             ),
             'LosePower': grpc.unary_unary_rpc_method_handler(
                     servicer.LosePower,
@@ -368,6 +385,33 @@ class ControlService(object):
             '/replication.v1.ControlService/SetDiskFault',
             replication_dot_v1_dot_control__pb2.SetDiskFaultRequest.SerializeToString,
             replication_dot_v1_dot_control__pb2.SetDiskFaultResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDelays(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/replication.v1.ControlService/ListDelays',
+            replication_dot_v1_dot_control__pb2.ListDelaysRequest.SerializeToString,
+            replication_dot_v1_dot_control__pb2.ListDelaysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,8 @@ class ControlServiceStub:
     """Puts the clocks that the core is shown wrong; nothing set puts them right."""
     SetDiskFault: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetDiskFaultRequest, _control_pb2.SetDiskFaultResponse]
     """Makes the disk slow, stuck or full; nothing set makes it well."""
+    ListDelays: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListDelaysRequest, _control_pb2.ListDelaysResponse]
+    """What was measured of messages that ended here, if the node was told to measure."""
     LosePower: _grpc.UnaryUnaryMultiCallable[_control_pb2.LosePowerRequest, _control_pb2.LosePowerResponse]
     """Takes away what was never synced and does nothing any more, until it is killed."""
 
@@ -67,6 +69,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     """Puts the clocks that the core is shown wrong; nothing set puts them right."""
     SetDiskFault: _aio.UnaryUnaryMultiCallable[_control_pb2.SetDiskFaultRequest, _control_pb2.SetDiskFaultResponse]  # type: ignore[assignment]
     """Makes the disk slow, stuck or full; nothing set makes it well."""
+    ListDelays: _aio.UnaryUnaryMultiCallable[_control_pb2.ListDelaysRequest, _control_pb2.ListDelaysResponse]  # type: ignore[assignment]
+    """What was measured of messages that ended here, if the node was told to measure."""
     LosePower: _aio.UnaryUnaryMultiCallable[_control_pb2.LosePowerRequest, _control_pb2.LosePowerResponse]  # type: ignore[assignment]
     """Takes away what was never synced and does nothing any more, until it is killed."""
 
@@ -127,6 +131,14 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.SetDiskFaultResponse, _abc.Awaitable[_control_pb2.SetDiskFaultResponse]]:
         """Makes the disk slow, stuck or full; nothing set makes it well."""
+
+    @_abc_1.abstractmethod
+    def ListDelays(
+        self,
+        request: _control_pb2.ListDelaysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListDelaysResponse, _abc.Awaitable[_control_pb2.ListDelaysResponse]]:
+        """What was measured of messages that ended here, if the node was told to measure."""
 
     @_abc_1.abstractmethod
     def LosePower(

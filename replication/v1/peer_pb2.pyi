@@ -25,6 +25,7 @@ class ExchangeRequest(_message.Message):
     SENDER_FIELD_NUMBER: _builtins.int
     FRAME_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    STAMPS_FIELD_NUMBER: _builtins.int
     sender: _builtins.str
     """on the first frame of a stream"""
     frame: _builtins.int
@@ -33,16 +34,21 @@ class ExchangeRequest(_message.Message):
     def messages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """each one message of the backend's type"""
 
+    @_builtins.property
+    def stamps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stamp]:
+        """of some of the messages, where delays are measured"""
+
     def __init__(
         self,
         *,
         sender: _builtins.str = ...,
         frame: _builtins.int = ...,
         messages: _abc.Iterable[_builtins.bytes] | None = ...,
+        stamps: _abc.Iterable[Global___Stamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "messages", b"messages", "sender", b"sender"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "messages", b"messages", "sender", b"sender", "stamps", b"stamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -56,21 +62,55 @@ class ExchangeResponse(_message.Message):
 
     FRAME_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
+    STAMPS_FIELD_NUMBER: _builtins.int
     frame: _builtins.int
     @_builtins.property
     def messages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """from the frame's receiver to its sender"""
 
+    @_builtins.property
+    def stamps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stamp]: ...
     def __init__(
         self,
         *,
         frame: _builtins.int = ...,
         messages: _abc.Iterable[_builtins.bytes] | None = ...,
+        stamps: _abc.Iterable[Global___Stamp] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "messages", b"messages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frame", b"frame", "messages", b"messages", "stamps", b"stamps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExchangeResponse: _TypeAlias = ExchangeResponse  # noqa: Y015
+
+@_typing.final
+class Stamp(_message.Message):
+    """When a message began its way, on the monotonic clock that the processes of one machine share."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    DECIDED_NS_FIELD_NUMBER: _builtins.int
+    LEFT_NS_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """of the message in its frame, from 0"""
+    decided_ns: _builtins.int
+    """the core gave it to its host"""
+    left_ns: _builtins.int
+    """the writes before it were durable"""
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        decided_ns: _builtins.int = ...,
+        left_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_ns", b"decided_ns", "left_ns", b"left_ns", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Stamp: _TypeAlias = Stamp  # noqa: Y015

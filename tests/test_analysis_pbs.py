@@ -10,6 +10,7 @@ import pytest
 from replication.analysis.pbs import (
     Legs,
     Own,
+    Sampler,
     Visibility,
     exponential,
     miss_probability,
@@ -137,6 +138,20 @@ def test_a_coordinator_that_reads_what_it_wrote_itself_is_always_fresh() -> None
     draws = DISK_WRITE(np.random.default_rng(3), TRIALS, 1)
     for t in (0.5, 5, 20):
         assert apart.fresh_at(t) == pytest.approx(float((draws <= t).mean()), abs=0.01)
+
+
+def test_copies_are_ahead_by_what_the_coordinators_own_one_takes_to_be_durable() -> None:
+    def always(delay: float) -> Sampler:
+        return lambda rng, trials, replicas: np.full((trials, replicas), delay)
+
+    slow = Legs(DISK_WRITE, always(1000), FAST, FAST, own=always(5))
+    apart = drawn(slow, 1, 1, own=Own.APART)
+    draws = DISK_WRITE(np.random.default_rng(3), TRIALS, 1)
+    for t in (0, 5, 20):
+        assert apart.fresh_at(t) == pytest.approx(float((draws <= t + 5).mean()), abs=0.01)
+    assert apart.write_latency(0.5) == 5
+    quick = Legs(always(1), always(1), FAST, FAST, own=always(5))
+    assert drawn(quick, 1, 1, own=Own.APART).write_latency(0.5) == 2, "another is first"
 
 
 def test_drawing_from_measurements_gives_what_the_distribution_gives() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from replication.analysis.t_visibility import pbs
+from replication.analysis.view import View
 from replication.history import History, Outcome, Phase
 from replication.history_files import read_history
 from replication.protocol import Family
@@ -73,9 +75,31 @@ def test_both_sides_get_the_same_operations_and_the_same_faults(tmp_path: Path) 
     ]
     both = min(map(len, planned))
     assert planned[0][:both] == planned[1][:both]
+    assert leader.delays == {}
+    assert set(leaderless.delays) == {
+        "write", "acknowledgement", "read", "response", "own", "request", "reply",
+    }, "each of three nodes holds every key: nothing is passed on"  # fmt: skip
     assert read_history(tmp_path / "leaderless") == leaderless
     stages = [each.stage for each in told if each.family is Family.LEADER]
     assert list(dict.fromkeys(stages)) == list(Stage)
+
+
+def test_a_leaderless_run_knows_how_long_each_leg_took(tmp_path: Path) -> None:
+    the_plan = plan(duration="700ms", cluster={"nodes": 5})
+    history = asyncio.run(execute(the_plan, Family.LEADERLESS, tmp_path)).history
+    assert history.problems == []
+    assert list(history.delays) == [
+        *("write", "acknowledgement", "read", "response", "forward", "backward"),
+        *("own", "request", "reply"),
+    ]
+    assert min(map(len, history.delays.values())) > 10
+    lasted_ns = history.settle_end_ns + 10**10
+    assert all(0 <= each <= lasted_ns for found in history.delays.values() for each in found)
+    assert all(min(found) > 0 for leg, found in history.delays.items() if leg != "own")
+    result = pbs(View(history))
+    assert result is not None
+    assert result.drawn_from == {leg: len(found) for leg, found in history.delays.items()}
+    assert not result.note
 
 
 def _loaded(history: History) -> list[Any]:

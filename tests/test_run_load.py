@@ -10,7 +10,7 @@ import pytest
 
 from replication.client.pipeline import Sink
 from replication.client.session import MILLISECOND_NS, Attempt, Session
-from replication.errors import NotLeader, OperationError
+from replication.errors import NotLeader, OperationError, Overloaded
 from replication.history import Operation, OperationKind, Outcome, Phase
 from replication.plan.model import LinkRule, PlannedClient, PlannedOperation, Route
 from replication.protocol import Family, StorageResponse
@@ -203,6 +203,26 @@ def test_delay_between_client_and_node_is_added_both_ways() -> None:
     assert operation.complete_ns is not None
     assert operation.complete_ns - operation.invoke_ns >= 50 * MILLISECOND_NS
     assert driver.wires.delayed == {("c1", "n1"): 1, ("n1", "c1"): 1}
+
+
+def test_ways_between_client_and_node_are_measured_where_the_node_tells() -> None:
+    def answer(attempt: Attempt) -> Answer:
+        if len(target.asked) == 2:
+            return Overloaded()  # the second operation takes two attempts
+        now_ns = time.monotonic_ns()
+        attempt.at_node_ns = None if len(target.asked) == 1 else (now_ns, now_ns)
+        return storage_pb2.PutResponse()
+
+    target = Instant(answer)
+    rules = (LinkRule("c1", "n1", delay_ns=20 * MILLISECOND_NS),)
+    driver = drive(target, {"c1": [0, 1, 2, 3]}, rules=rules, duration_ns=10**9)
+    assert [each.attempts for each in driver.operations] == [1, 2, 1, 1]
+    ways = {leg: found.spans for leg, found in driver.delays.found.items()}
+    measured = driver.operations[2:]
+    assert [begin for begin, _ in ways["request"]] == [each.invoke_ns for each in measured]
+    assert [end for _, end in ways["reply"]] == [each.complete_ns for each in measured]
+    assert all(end - begin >= 20 * MILLISECOND_NS for begin, end in ways["request"])
+    assert all(0 < end - begin < 20 * MILLISECOND_NS for begin, end in ways["reply"])
 
 
 def test_a_mistake_of_ours_ends_the_load_and_is_told() -> None:

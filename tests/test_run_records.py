@@ -14,7 +14,7 @@ from replication.cluster.control import ControlFailed
 from replication.contents import replica_contents, sample
 from replication.plan.model import LinkRule
 from replication.run.cuts import Cuts
-from replication.run.record import Ledger, measure_fdatasync, read_events
+from replication.run.record import Ledger, measure_fdatasync, read_delays, read_events
 from replication.run.settle import settle
 from replication.run.wires import Wires
 from replication.v1 import control_pb2, event_pb2, storage_pb2
@@ -246,6 +246,22 @@ def test_events_of_all_nodes_are_put_on_the_clock_of_the_run(tmp_path: Path) -> 
         (150, "n1", "role_changed"),
     ]
     assert events[0].fields == {"term": 3}
+
+
+def test_delays_are_read_from_who_answers_and_set_to_the_time_of_the_history() -> None:
+    leg = control_pb2.LegDelays(leg="write", stride=2, arrived_ns=[150, 170], delay_ns=[30, 10])
+    answers = {"n1": control_pb2.ListDelaysResponse(legs=[leg])}
+
+    async def delays(node: str) -> control_pb2.ListDelaysResponse:
+        if node not in answers:
+            raise ControlFailed(node, "ListDelays", _Refused())
+        return answers[node]
+
+    control: Any = SimpleNamespace(delays=delays)
+    (found,) = asyncio.run(read_delays(control, NODES, 100))
+    assert {name: (each.spans, each.stride) for name, each in found.items()} == {
+        "write": ([(20, 50), (60, 70)], 2)
+    }
 
 
 def test_the_disk_is_measured_and_left_clean(tmp_path: Path) -> None:

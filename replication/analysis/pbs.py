@@ -41,7 +41,7 @@ def within_versions(n: int, r: int, w: int, k: int) -> float:
 
 
 class Own(StrEnum):
-    """Which copy is at hand for a coordinator, so that neither way to it takes time."""
+    """Which copy is at hand for a coordinator, so that nothing travels to it."""
 
     NONE = "none"  # the coordinators hold no copy, as in the paper
     WRITE = "write"  # only the writing one
@@ -52,12 +52,13 @@ class Own(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Legs:
-    """The four delays of WARS."""
+    """The four delays of WARS, and how late a coordinator acknowledges its own copy."""
 
     write: Sampler
     acknowledgement: Sampler
     read: Sampler
     response: Sampler
+    own: Sampler | None = None  # None: at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def visibility(
     write, acknowledgement = legs.write(rng, trials, n), legs.acknowledgement(rng, trials, n)
     read, response = legs.read(rng, trials, n), legs.response(rng, trials, n)
     if own in (Own.WRITE, Own.SAME, Own.APART):
-        write[:, 0] = acknowledgement[:, 0] = 0.0
+        write[:, 0] = 0.0
+        acknowledgement[:, 0] = 0.0 if legs.own is None else legs.own(rng, trials, 1)[:, 0]
     reader = {Own.SAME: 0, Own.READ: 0, Own.APART: min(1, n - 1)}.get(own)
     if reader is not None:
         read[:, reader] = response[:, reader] = 0.0

@@ -202,10 +202,12 @@ def _thresholds(view: View, found: Pbs, kinds: set[_Kind]) -> dict[_Kind, Draws]
     if not all(leg in delays for leg in _LEGS):
         if found.r + found.w > found.n:
             return {kind: np.zeros(1) for kind in kinds}  # whatever the delays are
-        found.note = "the one-way delays of messages were not recorded (only simulations know them)"
+        found.note = "the one-way delays of messages were not recorded"
         return {}
     found.drawn_from = {leg: len(values) for leg, values in delays.items()}
-    legs = Legs(*(observed(delays[leg]) for leg in _LEGS))
+    write, acknowledgement, read, response = (observed(delays[leg]) for leg in _LEGS)
+    own = observed(delays["own"]) if "own" in delays else None
+    legs = Legs(write, acknowledgement, read, response, own)
     result = {}
     for number, kind in enumerate(sorted(kinds, key=repr)):
         rng = np.random.default_rng([SEED, number])

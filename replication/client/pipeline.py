@@ -149,6 +149,8 @@ class Pipeline:
             found = self._waiting.pop(result.number, None)
             if found is not None:
                 sink, attempt = found
+                if result.left_ns:
+                    attempt.at_node_ns = (result.submitted_ns, result.left_ns)
                 sink.answered(attempt, _result(result))
 
     def _broken(self, code: str) -> None:

@@ -73,6 +73,7 @@ class Attempt:
     request: StorageRequest
     node_timeout_ns: int
     deadline_ns: int
+    at_node_ns: tuple[int, int] | None = None  # with the answer, if told: it came there, it left
 
 
 @dataclass(slots=True)

@@ -134,6 +134,14 @@ class Control:
         finally:
             call.cancel()
 
+    async def delays(self, node: str) -> control_pb2.ListDelaysResponse:
+        """Return how long messages were on their way to the node, if it measures that."""
+        request = control_pb2.ListDelaysRequest()
+        call = self._stub(node).ListDelays(
+            request, timeout=CONTENTS_TIMEOUT_S, metadata=self._metadata
+        )
+        return await _answer(node, "ListDelays", call)
+
     async def watch_events(self, node: str) -> AsyncIterator[event_pb2.Event]:
         """Yield every event since the node started, then the new ones, until the node ends."""
         request = control_pb2.WatchEventsRequest()

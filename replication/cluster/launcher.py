@@ -43,6 +43,7 @@ class ClusterSpec:
     sync: str = SYNC_ALWAYS  # see replication.host.config
     seed: int = 0
     spares: tuple[NodeId, ...] = ()  # not started, until ``start_node``; no members
+    stamps: bool = False  # nodes measure how long messages are on their way
 
     @property
     def everybody(self) -> tuple[NodeId, ...]:
@@ -127,6 +128,7 @@ class Cluster:
             settings=asdict(spec.backend.settings),
             sync=spec.sync,
             seed=spec.seed,
+            stamps=spec.stamps,
         )
         path = folder / CONFIG_FILE
         path.touch(mode=0o600)  # it holds the secret

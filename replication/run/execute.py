@@ -16,6 +16,7 @@ from replication.cluster.launcher import Cluster, ClusterSpec
 from replication.contents import replica_contents
 from replication.errors import ReplicationError
 from replication.history import History, Outcome, Phase
+from replication.legs import Thinned, fault_windows, merged, undisturbed
 from replication.plan.model import ResolvedFault
 from replication.plan.plan import Plan
 from replication.plan.streams import stream
@@ -24,7 +25,7 @@ from replication.run.cuts import Cuts
 from replication.run.load import Driver, Window, quiet_collector
 from replication.run.nemesis import Nemesis
 from replication.run.progress import Progress, Stage
-from replication.run.record import Ledger, measure_fdatasync, read_events
+from replication.run.record import Ledger, measure_fdatasync, read_delays, read_events
 from replication.run.settle import all_contents, in_touch, settle
 from replication.run.timers import Timers
 from replication.run.wires import Wires
@@ -91,8 +92,18 @@ class _Side:
         self._tell_caller = tell
         self._zero_ns = time.monotonic_ns()
         self._cluster = Cluster(
-            ClusterSpec(plan.nodes, choice, family, folder, plan.sync, plan.seed, plan.spares)
+            ClusterSpec(
+                plan.nodes,
+                choice,
+                family,
+                folder,
+                plan.sync,
+                plan.seed,
+                plan.spares,
+                stamps=bool(backend.legs),
+            )
         )
+        self._delays: list[dict[str, Thinned]] = []  # of each node
         self._ledger = Ledger()
         self._stage = Stage.STARTING
         self._driver: Driver | None = None
@@ -252,6 +263,8 @@ class _Side:
         if silent:
             history.problems.append(f"no answer at the end from {', '.join(silent)}")
         self._ledger.note(await control.statuses(self._nemesis.ran))
+        if self._cluster.spec.stamps:
+            self._delays = await read_delays(control, self._nemesis.ran, self._zero_ns)
 
     async def _read_back(self, driver: Driver, members: Sequence[NodeId]) -> None:
         keys: Sequence[str] = self._plan.keys()
@@ -305,6 +318,9 @@ class _Side:
             self.resolved = self._nemesis.resolved
             history.nodes = list(self._nemesis.ran)
             history.heal_ns = self._healed_ns()
+        if self._driver is not None:
+            spans = merged([*self._delays, self._driver.delays.found])
+            history.delays = undisturbed(spans, fault_windows(history))
         history.settle_end_ns = history.settle_end_ns or self._now_ns()
         history.links = self._ledger.link_totals()
         history.node_cpu_seconds = self._ledger.cpu_seconds()

@@ -28,6 +28,7 @@ from replication.history import (
     Outcome,
     Phase,
 )
+from replication.legs import LegDelays
 from replication.plan.model import PlannedOperation
 from replication.protocol import StorageResponse
 from replication.run.timers import Timers
@@ -75,6 +76,7 @@ class Driver:
         self.failure: BaseException | None = None  # a mistake of ours that ended the load
         self.active = 0
         self.lags_ns = array("q")  # of operations that started by the clock
+        self.delays = LegDelays({})  # between clients and the nodes that tell
         self._clients: list[_Client] = []
         self._idle = asyncio.Event()
 
@@ -105,10 +107,14 @@ class Driver:
         if self.failure is not None:
             raise self.failure
 
-    def record(self, operation: Operation) -> None:
-        """Keep an operation that has ended."""
+    def record(self, operation: Operation, at_node_ns: tuple[int, int] | None = None) -> None:
+        """Keep an operation that has ended, perhaps with when it was at its node."""
         self.operations.append(operation)
         self.counts[operation.outcome] += 1
+        if at_node_ns is not None and operation.attempts == 1 and operation.complete_ns is not None:
+            submitted_ns, left_ns = (each - self.zero_ns for each in at_node_ns)
+            self.delays.add("request", operation.invoke_ns, submitted_ns)
+            self.delays.add("reply", left_ns, operation.complete_ns)
 
     def client_done(self) -> None:
         """One client has nothing more to do."""
@@ -152,6 +158,7 @@ class _Client:
         self._window = window
         self._name = session.client.name
         self._attempt: Attempt | None = None
+        self._at_node_ns: tuple[int, int] | None = None  # the attempt that was answered last
         self._stopped = False
 
     def start(self) -> None:
@@ -181,11 +188,12 @@ class _Client:
     def _arrive(self, attempt: Attempt, result: StorageResponse | OperationError) -> None:
         if attempt is self._attempt:
             self._attempt = None
+            self._at_node_ns = attempt.at_node_ns
             self._go_on(lambda: self._session.answered(self._driver.now_ns(), result))
 
     def _time_out(self, attempt: Attempt) -> None:
         if attempt is self._attempt:
-            self._attempt = None
+            self._attempt = self._at_node_ns = None
             self._go_on(lambda: self._session.timed_out(self._driver.now_ns()))
 
     def _resume(self) -> None:
@@ -212,7 +220,7 @@ class _Client:
         if isinstance(step, Wait):
             self._at(step.until_ns, self._resume)
             return None
-        self._driver.record(step.operation)
+        self._driver.record(step.operation, self._at_node_ns)
         return self._next(step.rest_ns)
 
     def _send(self, attempt: Attempt) -> bool:

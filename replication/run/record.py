@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from replication.cluster.control import Control, ControlFailed
 from replication.history import LinkTotals, NodeEvent
 from replication.host.config import EVENTS_FILE
+from replication.legs import Thinned
 from replication.protocol import NodeId
 from replication.v1 import control_pb2
 
@@ -68,6 +70,30 @@ class Ledger:
             for name, count in sorted({**answer.status.counters, **host}.items()):
                 counts[name] = counts.get(name, 0) + count
         return totals
+
+
+async def read_delays(
+    control: Control, nodes: Iterable[NodeId], zero_ns: int
+) -> list[dict[str, Thinned]]:
+    """Return what each node has measured of messages since it was started.
+
+    What a node had measured before it was killed is lost: enough others have measured the same.
+    """
+    found = []
+    for node in nodes:
+        try:
+            answer = await control.delays(node)
+        except ControlFailed:
+            continue
+        legs = {}
+        for each in answer.legs:
+            ends = (arrived_ns - zero_ns for arrived_ns in each.arrived_ns)
+            legs[each.leg] = Thinned(
+                [(end - delay, end) for end, delay in zip(ends, each.delay_ns, strict=True)],
+                each.stride,
+            )
+        found.append(legs)
+    return found
 
 
 def measure_fdatasync(folder: Path) -> tuple[int, int]:

@@ -1,42 +1,14 @@
 """``up``, ``kv``, ``status`` and ``down`` by hand, as a shell sees them."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from replication.cli import main
 from replication.cli.edge import ExitCode
+from tests.support.shell import cluster
 
 pytestmark = pytest.mark.processes
-
-
-class Shell:
-    """Runs commands on one folder of runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __call__(self, line: str) -> Result:
-        return CliRunner().invoke(main, [*line.split(), "--out", str(self.folder)])
-
-    def output(self, line: str) -> str:
-        result = self(line)
-        assert result.exit_code == 0, result.output
-        return result.stdout.strip()
-
-
-@contextmanager
-def cluster(tmp_path: Path, backend: str) -> Iterator[Shell]:
-    shell = Shell(tmp_path / "runs")
-    assert f"{backend.split()[0]} is up: 3 nodes" in shell.output(f"up {backend} --nodes 3")
-    try:
-        yield shell
-    finally:
-        assert shell.output("down").endswith("is down")
 
 
 def test_a_leader_serves_by_hand_and_refuses_what_it_does_not_offer(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ COMMANDS = {
     "up": "clusters",
     "down": "clusters",
     "status": "clusters",
+    "fault": "fault",
     "kv": "kv",
     "node": "node",
 }
@@ -37,7 +38,7 @@ EPILOG = """\b
 First steps:
   replication compare leader-crash      both clusters, the same crash, side by side
   replication scenarios                 what else there is to ask
-  replication up raft                   a cluster to try by hand: kv, status, down
+  replication up raft                   a cluster to try by hand: kv, fault, status
 
 \b
 Exit codes: 0 all expectations met, 1 violated, 2 usage, 3 unknown or inconclusive,

@@ -14,10 +14,14 @@ from replication.errors import ConfigError
 from replication.protocol import Family
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from replication.cluster.detached import Detached
     from replication.v1.control_pb2 import NodeStatus, StatusResponse
 
 UP = "up"
+WATCH_SECONDS = 0.2  # between looks
+WATCH_TIMEOUT_S = 0.3  # a node that takes longer does not answer
 NAME, NAME_WORDS = r"[A-Za-z0-9_][A-Za-z0-9._-]*", "letters, digits, dots, - and _"
 
 
@@ -123,9 +127,10 @@ def down_command(name: str | None, everything: bool, runs: Path) -> None:
 
 @click.command("status")
 @click.argument("name", required=False)
+@click.option("--watch", is_flag=True, help="Go on showing it, until Ctrl-C.")
 @runs_option
 @format_option("text", "json")
-def status_command(name: str | None, runs: Path, output: str) -> None:
+def status_command(name: str | None, watch: bool, runs: Path, output: str) -> None:
     """Show what each node of a cluster believes: role, term, leader, positions in the log.
 
     \b
@@ -137,6 +142,11 @@ def status_command(name: str | None, runs: Path, output: str) -> None:
     ...
     """
     state = find_cluster(runs, name)
+    if watch and output == "json":
+        raise ConfigError(["--watch shows a table, expected --format text with it"])
+    if watch:
+        _watch(state)
+        return
     statuses = asyncio.run(_statuses(state))
     if output == "json":
         from google.protobuf.json_format import MessageToDict
@@ -147,8 +157,10 @@ def status_command(name: str | None, runs: Path, output: str) -> None:
         }
         click.echo(json.dumps(record, indent=2))
         return
+    from rich.console import Console
+
     click.echo(f"{state.name} ({state.folder})")
-    _print_table(state, statuses)
+    Console().print(_table(state, statuses))
 
 
 async def _statuses(state: "Detached") -> "dict[str, StatusResponse]":
@@ -161,15 +173,38 @@ async def _statuses(state: "Detached") -> "dict[str, StatusResponse]":
         await control.close()
 
 
-def _print_table(state: "Detached", statuses: "dict[str, StatusResponse]") -> None:
+def _watch(state: "Detached") -> None:
+    """Show the table until Ctrl-C, or until the cluster is gone."""
+    from rich.live import Live
+
+    from replication.cluster.control import Control
+
+    async def show() -> None:
+        # A connection is made once: a node that was started again is found by it, a little later.
+        control = Control(state.endpoints, state.secret)
+        try:
+            with Live(auto_refresh=False) as live:
+                while state.alive:
+                    statuses = await control.statuses(state.endpoints, WATCH_TIMEOUT_S)
+                    for node in state.endpoints.keys() - statuses.keys():
+                        await control.forget(node)
+                    live.update(_table(state, statuses), refresh=True)
+                    await asyncio.sleep(WATCH_SECONDS)
+        finally:
+            await control.close()
+
+    asyncio.run(show())
+    click.echo(f"{state.name} is down")
+
+
+def _table(state: "Detached", statuses: "dict[str, StatusResponse]") -> "Table":
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE, pad_edge=False)
+    table = Table(box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
     columns = _COLUMNS[state.family]
     for title in ("node", *columns, "pid"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=title == "role")
     for node in state.endpoints:
         answer = statuses.get(node)
         if answer is None:
@@ -177,7 +212,7 @@ def _print_table(state: "Detached", statuses: "dict[str, StatusResponse]") -> No
         else:
             cells = [str(show(answer.status)) for show in columns.values()]
             table.add_row(node, *cells, str(answer.host.pid))
-    Console().print(table)
+    return table
 
 
 def _role(status: "NodeStatus") -> str:

@@ -7,6 +7,7 @@
     launcher    ``Cluster``: all nodes of one cluster, started together, stopped on every way out
     detached    clusters that outlive the command that started them (``up``, ``down``, ``status``)
     supervisor  the process that owns a detached cluster
+    by_hand     what a person does to one: kill, pause, cut, heal
 
 No node survives its owner. The owner stops all of them on every way out; when it is killed itself,
 each node sees the end of its standard input, and on Linux gets a signal (``replication.host``).

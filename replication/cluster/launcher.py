@@ -144,7 +144,7 @@ class Cluster:
             async with asyncio.timeout(timeout_s):
                 while missing:
                     found = await self.control.statuses(self.spec.nodes)
-                    missing = self._missing(found) or self._unconnected(found)
+                    missing = what_is_missing(self.spec.nodes, self.spec.family, found)
                     if self.surprises:
                         raise self.surprises[0]
                     if missing:
@@ -153,32 +153,6 @@ class Cluster:
             raise NodeFailed(
                 "", f"the cluster does not serve after {timeout_s:g} s: {missing}"
             ) from None
-
-    def _missing(self, found: Mapping[NodeId, control_pb2.StatusResponse]) -> str:
-        for node in self.spec.nodes:
-            if node not in found:
-                return f"{node} does not answer"
-            status = found[node].status
-            if not status.serving:
-                return f"{node} is not serving yet"
-            lost = [peer.node for peer in status.peers if not peer.alive]
-            if self.spec.family is Family.LEADERLESS and lost:
-                return f"{node} does not see {', '.join(lost)}"
-        roles = [each.status.role for each in found.values()]
-        if self.spec.family is Family.LEADER and event_pb2.ROLE_LEADER not in roles:
-            return "nobody leads"
-        return ""
-
-    def _unconnected(self, found: Mapping[NodeId, control_pb2.StatusResponse]) -> str:
-        """Name a node that does not reach another yet: its first messages there would be lost.
-
-        A leaderless node serves all the same, it believes that all others are alive.
-        """
-        for node, answer in found.items():
-            for link in answer.host.links:
-                if link.peer in self.spec.nodes and not link.connected:
-                    return f"{node} is not connected to {link.peer}"
-        return ""
 
     # What is done to single nodes.
 
@@ -303,6 +277,31 @@ class Cluster:
     def _on_end(self, process: NodeProcess, code: int) -> None:
         self.surprises.append(NodeFailed(process.node, process.words_of_end(code)))
         self.surprised.set()
+
+
+def what_is_missing(
+    nodes: Iterable[NodeId], family: Family, found: Mapping[NodeId, control_pb2.StatusResponse]
+) -> str:
+    """Return why the cluster does not serve its clients yet, or in full again; "" when it does."""
+    for node in nodes:
+        if node not in found:
+            return f"{node} does not answer"
+        status = found[node].status
+        if not status.serving:
+            return f"{node} is not serving yet"
+        lost = [peer.node for peer in status.peers if not peer.alive]
+        if family is Family.LEADERLESS and lost:
+            return f"{node} does not see {', '.join(lost)}"
+    roles = [each.status.role for each in found.values()]
+    if family is Family.LEADER and event_pb2.ROLE_LEADER not in roles:
+        return "nobody leads"
+    # The first messages to a node that is not reached yet would be lost. A leaderless node serves
+    # all the same, it believes that all others are alive.
+    for node, answer in found.items():
+        for link in answer.host.links:
+            if link.peer in found and not link.connected:
+                return f"{node} is not connected to {link.peer}"
+    return ""
 
 
 def check_folder(folder: Path, nodes: Iterable[NodeId]) -> None:

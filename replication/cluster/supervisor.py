@@ -3,7 +3,7 @@
 It is started as ``python -m replication.cluster.supervisor NAME FOLDER``, says ``UP`` on its
 standard output once the cluster serves and its state file is written, and stops all nodes on
 SIGTERM. A node that ends is told of in the log and stays down: people who start a cluster by hand
-may well want to kill some of it.
+may well want to kill some of it. On SIGHUP it starts all that are down (``by_hand``).
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from replication.cluster.detached import STATE_FILE, UP_LINE, Detached, read_spec, start_ticks
 from replication.cluster.launcher import Cluster, ClusterSpec
+from replication.cluster.process import Evidence, NodeFailed
 from replication.errors import ReplicationError
 
 log = logging.getLogger("replication.cluster")
@@ -26,7 +27,9 @@ async def supervise(name: str, spec: ClusterSpec) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    starting = asyncio.create_task(_start_and_tell(name, spec, told))
+    wanted = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, wanted.set)
+    starting = asyncio.create_task(_start_and_tell(name, spec, told, wanted))
     await told.wait()
     starting.cancel()
     await asyncio.wait((starting,))
@@ -34,33 +37,60 @@ async def supervise(name: str, spec: ClusterSpec) -> None:
         starting.result()
 
 
-async def _start_and_tell(name: str, spec: ClusterSpec, told: asyncio.Event) -> None:
+async def _start_and_tell(
+    name: str, spec: ClusterSpec, told: asyncio.Event, wanted: asyncio.Event
+) -> None:
     try:
         async with Cluster(spec) as cluster:
             await cluster.wait_until_serving()
-            started = start_ticks(os.getpid())
-            assert started is not None, "this process runs"
-            Detached(
-                name=name,
-                folder=spec.folder,
-                family=spec.family,
-                backend=spec.backend.name,
-                endpoints=cluster.endpoints,
-                secret=cluster.secret,
-                supervisor_pid=os.getpid(),
-                supervisor_started=started,
-                pids=cluster.pids(),
-            ).write()
+            _write_state(name, cluster)
             _say_up()
-            while True:
-                await cluster.surprised.wait()
-                cluster.surprised.clear()
-                for surprise in cluster.surprises:
-                    log.warning("node=%s detail=%r", surprise.node, str(surprise))
-                cluster.surprises.clear()
+            await asyncio.gather(_tell_of_ends(cluster), _start_again(name, cluster, wanted))
     finally:
         (spec.folder / STATE_FILE).unlink(missing_ok=True)
         told.set()
+
+
+async def _tell_of_ends(cluster: Cluster) -> None:
+    while True:
+        await cluster.surprised.wait()
+        cluster.surprised.clear()
+        for surprise in cluster.surprises:
+            log.warning("node=%s detail=%r", surprise.node, str(surprise))
+        cluster.surprises.clear()
+
+
+async def _start_again(name: str, cluster: Cluster, wanted: asyncio.Event) -> None:
+    while True:
+        await wanted.wait()
+        wanted.clear()
+        down = [node for node in cluster.spec.nodes if not cluster.is_running(node)]
+        found = await asyncio.gather(*map(cluster.start_node, down), return_exceptions=True)
+        for node, result in zip(down, found, strict=True):
+            if isinstance(result, Evidence):
+                log.info("node=%s detail=%r", node, result.words)
+            elif isinstance(result, NodeFailed):
+                log.warning("node=%s detail=%r", node, str(result))
+            else:
+                raise result
+        _write_state(name, cluster)
+
+
+def _write_state(name: str, cluster: Cluster) -> None:
+    spec = cluster.spec
+    started = start_ticks(os.getpid())
+    assert started is not None, "this process runs"
+    Detached(
+        name=name,
+        folder=spec.folder,
+        family=spec.family,
+        backend=spec.backend.name,
+        endpoints=cluster.endpoints,
+        secret=cluster.secret,
+        supervisor_pid=os.getpid(),
+        supervisor_started=started,
+        pids=cluster.pids(),
+    ).write()
 
 
 def _say_up() -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -95,7 +96,7 @@ def read_settings(
         except ValueError as error:
             problems.add((*path, key), str(error))
             bad.add(key)
-    adapter = TypeAdapter[Any](backend.settings_type)
+    adapter = _adapter(backend.settings_type)  # type: ignore[arg-type]  # types are hashable
     try:
         settings = _validated(adapter, values)
     except ValidationError as error:
@@ -113,6 +114,11 @@ def read_settings(
         if not bad & set(re.findall(r"\w+", misfit)):
             problems.add_sentence(path, f"{path_text(path)}.{misfit}")
     return None if bad or misfits else settings
+
+
+@cache  # it takes longer to make than to use, and expectations are read by it as well
+def _adapter(settings_type: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(settings_type)
 
 
 def _validated(adapter: TypeAdapter[Any], values: Mapping[str, Any]) -> Any:

@@ -64,7 +64,8 @@ def test_a_core_that_answers_from_any_replica_is_caught() -> None:
 
 
 def test_a_leader_that_does_not_confirm_its_reads_is_caught() -> None:
-    assert "not linearizable" in caught(broken_raft.ReadsUnconfirmed, range(100))
+    """Seed 22 is the first that shows it, and the search starts a little before it."""
+    assert "not linearizable" in caught(broken_raft.ReadsUnconfirmed, range(20, 100))
 
 
 def test_a_core_that_votes_twice_is_caught() -> None:

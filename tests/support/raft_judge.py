@@ -223,7 +223,8 @@ class Judge:
             self.entries(node, core)
             for first, entries, term in list(self._seen[node].noted):
                 self.concluded(node, first, entries, term)
-        self._check_progress(cores, healed_ns, end_ns)
+        problem = self.standstill(cores, healed_ns, end_ns)
+        self._require(problem is None, str(problem))
         model = Model()
         for index in sorted(self.committed):
             model.apply(index, self.committed[index])
@@ -233,25 +234,28 @@ class Judge:
                 self._check_operation(operation, model)
         self._check_real_time(model)
 
-    def _check_progress(
+    def standstill(
         self, cores: Mapping[NodeId, RaftCore], healed_ns: int, end_ns: int
-    ) -> None:
+    ) -> str | None:
+        """Return what has not come into its own since healing, None when everything has."""
         statuses = [core.status() for core in cores.values()]
         leaders = [each for each in statuses if each.role == event_pb2.ROLE_LEADER]
-        self._require(len(leaders) == 1, f"{len(leaders)} leaders after healing")
+        if len(leaders) != 1:
+            return f"{len(leaders)} leaders after healing"
         voters = cores[leaders[0].node].replica.configuration.voters
         lag = max(
             leaders[0].commit_index - each.applied_index for each in statuses if each.node in voters
         )
-        self._require(lag < 40, f"a follower lags by {lag} entries after healing")
+        if lag >= 40:
+            return f"a follower lags by {lag} entries after healing"
         late_ns = end_ns - (end_ns - healed_ns) // 3
         for reads, since_ns in ((True, healed_ns), (False, late_ns)):
-            done = [
-                each
+            if not any(
+                each.is_read == reads and each.ok and (each.completed_ns or 0) > since_ns
                 for each in self.history
-                if each.is_read == reads and each.ok and (each.completed_ns or 0) > since_ns
-            ]
-            self._require(bool(done), f"no progress after healing ({reads=})")
+            ):
+                return f"no progress after healing ({reads=})"
+        return None
 
     def _check_contents(self, cores: Mapping[NodeId, RaftCore], model: Model) -> None:
         for node, core in cores.items():

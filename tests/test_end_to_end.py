@@ -135,6 +135,8 @@ def test_compare_tells_a_failover_from_an_outage_nobody_noticed(tmp_path: Path) 
     assert fresh == record, "a stored run analysed again gives the same findings"
 
 
+# The fault lasts as long as in the scenario, with less before and behind it.
+STRIPPED = ("--set", "run.duration=5s", "--set", "run.warmup=500ms", "--set", "fault[1].at=1s")
 # Many operations on few keys, so that what is wrong shows at once.
 BUSY = ("--set", "workload.arrival.rate=400/s", "--set", "workload.keys.count=8")
 # Each client at its own node, so that somebody reads from the leader that slept.
@@ -156,11 +158,17 @@ ALONE = (
             "linearizability",
             "had been acknowledged",
         ),
-        ("leader-pause", "broken_raft:stale_reads", PINNED, "linearizability", "although"),
+        (
+            "leader-pause",
+            "broken_raft:stale_reads",
+            (*STRIPPED, *PINNED),
+            "linearizability",
+            "although",
+        ),
         (
             "split-writers",
             "broken_dynamo:acknowledges_after_one",
-            PINNED,
+            (*STRIPPED, *PINNED),
             "freshness",
             "R=2 and W=2 of N=3",
         ),
@@ -180,7 +188,7 @@ def test_a_broken_core_is_caught_by_the_normal_command(
 
 
 def test_ctrl_c_heals_stops_everything_and_keeps_what_was_recorded(tmp_path: Path) -> None:
-    with started(tmp_path, "compare", "leader-pause") as process:
+    with started(tmp_path, "compare", "leader-pause", *SHORT) as process:
         wait_for(process, "pause the leader")
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=30)
@@ -193,7 +201,7 @@ def test_ctrl_c_heals_stops_everything_and_keeps_what_was_recorded(tmp_path: Pat
 
 
 def test_no_node_outlives_a_runner_that_is_killed(tmp_path: Path) -> None:
-    with started(tmp_path, "run", "leader-pause", "--side", "leader") as process:
+    with started(tmp_path, "run", "leader-pause", "--side", "leader", *SHORT) as process:
         wait_for(process, "pause the leader")
         nodes = [name for name in left_of(tmp_path) if name.startswith("node ")]
         assert nodes == [f"node n{number}" for number in range(1, 6)]
@@ -203,7 +211,8 @@ def test_no_node_outlives_a_runner_that_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_corrupt_store_stops_its_node_and_breaks_the_run(tmp_path: Path) -> None:
-    with started(tmp_path, "run", "follower-crash", "--side", "leader", "--seed", "5") as process:
+    arguments = ("run", "follower-crash", "--side", "leader", "--seed", "5", *SHORT)
+    with started(tmp_path, *arguments) as process:
         wait_for(process, "kill")
         folder = tmp_path / "runs/latest/leader"
         victim = next(

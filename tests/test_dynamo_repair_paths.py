@@ -6,13 +6,14 @@ the replicas became equal. Here all ways of repair but one are off. What one can
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
 from leaderless.dynamo import DynamoSettings, Hints, Purge, Quorum, ReadRepair
 from tests.support.dynamo_cluster import MS
 from tests.support.dynamo_options import Options
-from tests.support.dynamo_simulation import simulate
+from tests.support.dynamo_simulation import World, simulate
 
 SEEDS = range(7000, 7040)
 CRASHES = ("crash", "cut", "pause")
@@ -63,9 +64,15 @@ def hints_too_short_and_trees(options: Options) -> Options:
     return replace(options, settings=replace(options.settings, anti_entropy_ns=100 * MS))
 
 
+@cache
+def worlds_after(alone: Callable[[Options], Options]) -> list[World]:
+    """Return what became of every seed; to be looked at only."""
+    return [simulate(seed, adjust=alone) for seed in SEEDS]
+
+
 @pytest.mark.parametrize("alone", [hints_alone, reads_alone, trees_alone])
 def test_one_way_of_repair_is_enough(alone: Callable[[Options], Options]) -> None:
-    worlds = [simulate(seed, adjust=alone) for seed in SEEDS]
+    worlds = worlds_after(alone)
     assert [world.differing() for world in worlds] == [[]] * len(SEEDS)
     # There was something to repair in many of them.
     assert sum(bool(world.differed) for world in worlds) > len(SEEDS) // 4
@@ -86,5 +93,5 @@ def test_what_no_hint_was_taken_for_is_not_brought_by_hints_but_by_trees() -> No
 
 
 def test_what_nobody_reads_is_not_repaired_by_reads() -> None:
-    worlds = [simulate(seed, adjust=reads_alone) for seed in SEEDS]
+    worlds = worlds_after(reads_alone)
     assert sum(bool(world.differed_unread) for world in worlds) > len(SEEDS) // 10

@@ -13,6 +13,7 @@ nothing failed.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 
 from google.protobuf.message import Message
 
@@ -85,12 +86,21 @@ def merged(found: Sequence[Mapping[str, Thinned]]) -> dict[str, list[tuple[int, 
 
 
 def fault_windows(history: History) -> list[tuple[int, int]]:
-    """Return (begin, end) of every fault; what was not healed before lasted to the end."""
-    return [
-        (each.injected_ns, history.heal_ns if each.healed_ns is None else each.healed_ns)
-        for each in history.faults
-        if each.injected_ns is not None
-    ]
+    """Return (begin, end) of every fault; what was not healed before lasted to the end.
+
+    A fault of links is healed when the first node is told so, and in force until the last one says
+    that it is not.
+    """
+    begun = sorted(each.injected_ns for each in history.faults if each.injected_ns is not None)
+    told = [each.time_ns for each in history.events if each.name == "link_faults_changed"]
+    windows = []
+    for fault in history.faults:
+        if fault.injected_ns is not None:
+            end_ns = history.heal_ns if fault.healed_ns is None else fault.healed_ns
+            following = min((each for each in begun if each > end_ns), default=inf)
+            late = [each for each in told if end_ns < each < following]
+            windows.append((fault.injected_ns, max([end_ns, *late])))
+    return windows
 
 
 def undisturbed(

@@ -1,7 +1,15 @@
 """Delays found at several places, thinned evenly, and none of the time while a fault lasted."""
 
-from replication.legs import SAMPLES_MAX, LegDelays, Thinned, merged, undisturbed
+from replication.legs import (
+    SAMPLES_MAX,
+    LegDelays,
+    Thinned,
+    fault_windows,
+    merged,
+    undisturbed,
+)
 from replication.v1 import event_pb2
+from tests.support.histories import Script, at
 
 FIELDS = {"write": "link_faults_changed.faults", "read": "node_stopping.reason"}
 COPY = event_pb2.Event(
@@ -48,3 +56,12 @@ def test_what_was_on_its_way_while_a_fault_lasted_is_left_out() -> None:
     spans = {"write": [(0, 5), (90, 110), (150, 160), (250, 800), (310, 317)], "read": []}
     assert undisturbed(spans, [(100, 300)]) == {"write": [5, 7]}
     assert undisturbed(spans, [(0, 900)]) == {}
+
+
+def test_a_link_fault_lasts_until_the_last_node_says_that_it_is_over() -> None:
+    script = Script()
+    script.fault("jitter", ["n1", "n2"], 100, 200)
+    script.fault("kill", ["n3"], 400, 500)
+    for at_ms, node in ((101, "n1"), (102, "n2"), (203, "n1"), (207, "n2"), (401, "n1")):
+        script.event(at_ms, node, "link_faults_changed", faults=[])
+    assert fault_windows(script.history) == [(at(100), at(207)), (at(400), at(500))]

@@ -24,11 +24,11 @@ import numpy as np
 
 from replication.analysis.pbs import Draws, Legs, Own, observed, visibility, within_versions
 from replication.analysis.promised import setting
-from replication.analysis.roles import window_end_ns
 from replication.analysis.staleness import newest_seen_ns
 from replication.analysis.staleness_findings import Pbs, VisibilityBin
 from replication.analysis.view import View
 from replication.history import Operation, OperationKind, Outcome, Phase
+from replication.legs import fault_windows
 
 TRIALS = 20_000  # per kind of pair
 BINS = 20
@@ -103,12 +103,10 @@ def _faulty(view: View) -> Iterator[tuple[int, int]]:
     """Yield (begin, end) of each fault, with the deliveries of hints that followed it."""
     begun = sorted(each.injected_ns for each in view.history.faults if each.injected_ns is not None)
     delivered = [each.time_ns for each in view.history.events if each.name == "hints_delivered"]
-    for fault in view.history.faults:
-        if fault.injected_ns is not None:
-            end_ns = window_end_ns(view, fault)
-            following = min((each for each in begun if each > end_ns), default=inf)
-            late = [each for each in delivered if end_ns < each < following]
-            yield fault.injected_ns, max([end_ns, *late])
+    for begin_ns, end_ns in fault_windows(view.history):
+        following = min((each for each in begun if each > end_ns), default=inf)
+        late = [each for each in delivered if end_ns < each < following]
+        yield begin_ns, max([end_ns, *late])
 
 
 def _acknowledged(view: View, key: str) -> list[Operation]:

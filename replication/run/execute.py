@@ -318,14 +318,14 @@ class _Side:
             self.resolved = self._nemesis.resolved
             history.nodes = list(self._nemesis.ran)
             history.heal_ns = self._healed_ns()
-        if self._driver is not None:
-            spans = merged([*self._delays, self._driver.delays.found])
-            history.delays = undisturbed(spans, fault_windows(history))
         history.settle_end_ns = history.settle_end_ns or self._now_ns()
         history.links = self._ledger.link_totals()
         history.node_cpu_seconds = self._ledger.cpu_seconds()
         history.counters = self._ledger.counters()
         history.events = read_events(self._folder, history.nodes, self._zero_ns)
+        if self._driver is not None:
+            spans = merged([*self._delays, self._driver.delays.found])
+            history.delays = undisturbed(spans, fault_windows(history))
         history.problems += [
             str(surprise)
             for surprise in self._cluster.surprises

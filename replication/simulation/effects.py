@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from replication.protocol import Core, Effect, NodeId, Observe, Persist, Reply, Send
 from replication.simulation.disk import Disk, DiskFull
-from replication.simulation.legs import Legs
+from replication.simulation.legs import Copy, Legs
 from replication.simulation.network import Link
 from replication.simulation.timeline import Timeline
 from replication.simulation.watching import Call, CoreFailed, Released, Watcher
@@ -48,6 +48,8 @@ class Performer:
         self._unwritten: list[Persist] = []  # gathered for the next sync
         self._behind: list[Effect | Released] = []  # waits for the next sync
         self._in_flight: list[Effect | Released] = []  # waits for the sync in flight
+        self._copies: list[Copy] = []  # that go out while the own one waits for the next sync
+        self._copies_in_flight: list[Copy] = []  # and for the sync in flight
         self.syncing = False
         self._frozen = False
         self._ended = False  # the sync in flight did, while frozen
@@ -62,6 +64,7 @@ class Performer:
             queue = self._behind if self._unwritten else self._in_flight
         links = self._links
         legs = self._legs
+        copy = None if legs is None else legs.copy_in(effects)
         touched: list[Link] = []
         for effect in effects:
             kind = type(effect)
@@ -90,6 +93,11 @@ class Performer:
                 self._leave(effect, leave_ns)
         for link in touched:
             link.ship(leave_ns)
+        if legs is not None and copy is not None:
+            if self._syncs:
+                self._copies.append(copy)
+            else:
+                legs.durable(copy, leave_ns)
         if self._unwritten and not self.syncing:
             self._begin_sync(leave_ns)
 
@@ -126,6 +134,7 @@ class Performer:
         self.syncing = True
         persists, self._unwritten = self._unwritten, []
         self._in_flight, self._behind = self._behind, []
+        self._copies_in_flight, self._copies = self._copies, []
         try:
             duration_ns = self._disk.begin_sync(persists)
         except DiskFull:
@@ -156,6 +165,10 @@ class Performer:
         self.syncing = False
         released = self._in_flight
         now_ns = self._timeline.now_ns
+        for copy in self._copies_in_flight:
+            assert self._legs is not None, "it found them"
+            self._legs.durable(copy, now_ns)
+        self._copies_in_flight = []
         if self._unwritten:
             self._begin_sync(now_ns)
         else:

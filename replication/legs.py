@@ -12,7 +12,7 @@ What was on its way while a fault lasted is left out: the reads that are predict
 nothing failed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import inf
 
 from google.protobuf.message import Message
@@ -49,7 +49,10 @@ class LegDelays:
     """The delays found at one place. ``fields`` says which part of a message travels which leg."""
 
     def __init__(self, fields: Mapping[str, str]) -> None:
-        self._parts = [(leg, *path.split(".")) for leg, path in fields.items()]
+        self._legs: dict[str, list[tuple[str, str]]] = {}  # kind of message -> (part of it, leg)
+        for leg, path in fields.items():
+            kind, part = path.split(".")
+            self._legs.setdefault(kind, []).append((part, leg))
         self.found = {leg: Thinned() for leg in (*fields, OWN, "request", "reply")}
 
     def add(self, leg: str, begin_ns: int, end_ns: int) -> None:
@@ -58,17 +61,17 @@ class LegDelays:
 
     def message(self, message: Message, decided_ns: int, left_ns: int, at_ns: int) -> None:
         """Take what a peer message that arrived at ``at_ns`` says of every leg it travelled."""
-        for leg, kind, part in self._parts:
-            if message.HasField(kind) and len(getattr(getattr(message, kind), part)):
-                self.found[leg].add(left_ns if leg in FROM_LEAVING else decided_ns, at_ns)
+        for leg in self.travelled(message):
+            self.found[leg].add(left_ns if leg in FROM_LEAVING else decided_ns, at_ns)
 
-    def travels(self, leg: str, message: Message) -> bool:
-        """Return whether a peer message travels this leg."""
-        return any(
-            message.HasField(kind) and len(getattr(getattr(message, kind), part)) > 0
-            for each, kind, part in self._parts
-            if each == leg
-        )
+    def travelled(self, message: Message) -> Iterator[str]:
+        """Yield the legs that a peer message travels."""
+        for kind, parts in self._legs.items():
+            if message.HasField(kind):
+                found = getattr(message, kind)
+                for part, leg in parts:
+                    if len(getattr(found, part)):
+                        yield leg
 
 
 def merged(found: Sequence[Mapping[str, Thinned]]) -> dict[str, list[tuple[int, int]]]:

@@ -49,7 +49,7 @@ def test_a_copy_counts_from_leaving_and_a_question_from_its_decision() -> None:
         delays.message(message, 10, 30, 100)
     assert delays.found["write"].spans == [(30, 100)]
     assert delays.found["read"].spans == [(10, 100)]
-    assert [delays.travels("write", each) for each in (COPY, QUESTION)] == [True, False]
+    assert [list(delays.travelled(each)) for each in (COPY, QUESTION)] == [["write"], ["read"]]
 
 
 def test_what_was_on_its_way_while_a_fault_lasted_is_left_out() -> None:

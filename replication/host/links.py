@@ -80,12 +80,18 @@ class Link:
         secret: str,
         rng: Random,
         parse: Callable[[bytes], Message],
+        *,
+        stamps: bool = False,
     ) -> None:
-        """Make the link; ``start`` connects it. ``parse`` raises DecodeError."""
+        """Make the link; ``start`` connects it. ``parse`` raises DecodeError.
+
+        With ``stamps`` some messages are Stamped, which frames then say.
+        """
         self.peer = peer
         self._node = node
         self._address = address
         self._parse = parse
+        self._stamps = stamps
         self._receive: Receive = lambda _sender, _message, _stamp=None: None
         self._metadata = grpc.aio.Metadata((SECRET_METADATA, secret))
         self.outbound = Gate(rng)
@@ -147,7 +153,7 @@ class Link:
 
         Raises DecodeError when one is no message of this backend; those before it were taken.
         """
-        stamped = {stamp.position: stamp for stamp in stamps}
+        stamped = {stamp.position: stamp for stamp in stamps} if self._stamps else {}
         for position, data in enumerate(messages):
             message = self._parse(data)
             self.messages_received += 1
@@ -176,11 +182,10 @@ class Link:
                 self._more.set()  # if not below, then by this node's own stream
         messages = self._next_frame() if self._queue else []
         try:
-            await write(
-                peer_pb2.ExchangeResponse(
-                    frame=frame, messages=messages, stamps=stamps_of(messages)
-                )
-            )
+            response = peer_pb2.ExchangeResponse(frame=frame, messages=messages)
+            if self._stamps:
+                response.stamps.extend(stamps_of(messages))
+            await write(response)
         except BaseException:
             self.queue_dropped += len(messages)
             raise
@@ -291,11 +296,10 @@ class Link:
     async def _send_frame(self, stream: _Stream, number: int, frame: list[bytes]) -> None:
         """Send one frame and wait for its acknowledgement, however long that takes."""
         request = peer_pb2.ExchangeRequest(
-            sender=self._node if number == 1 else "",
-            frame=number,
-            messages=frame,
-            stamps=stamps_of(frame),
+            sender=self._node if number == 1 else "", frame=number, messages=frame
         )
+        if self._stamps:
+            request.stamps.extend(stamps_of(frame))
         watch = asyncio.get_running_loop().call_later(STALL_SECONDS, self._stalled)
         try:
             await stream.write(request)

@@ -81,7 +81,15 @@ class NodeProcess:
         power_rng = Random(f"{config.seed}/{config.node}/power")
         parse = backend.message_type.FromString
         self._links = {
-            peer: Link(config.node, peer, config.addresses[peer], config.secret, fault_rng, parse)
+            peer: Link(
+                config.node,
+                peer,
+                config.addresses[peer],
+                config.secret,
+                fault_rng,
+                parse,
+                stamps=config.stamps,
+            )
             for peer in config.peers
         }
         clock = NodeClock()

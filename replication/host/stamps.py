@@ -84,7 +84,7 @@ class Stamps:
         if self._count % self._stride:
             return send
         chosen = Chosen(send, self.now_ns)
-        if self._copy is None and self.delays.travels(COPY, send.message):
+        if self._copy is None and COPY in self.delays.travelled(send.message):
             self._copy = chosen
         return chosen
 

@@ -49,7 +49,7 @@ class Legs:
         """Return the first copy of a write that is sent in the same turn as one is kept."""
         if any(type(effect) is Persist for effect in effects):
             for effect in effects:
-                if isinstance(effect, Send) and self._delays.travels(COPY, effect.message):
+                if isinstance(effect, Send) and COPY in self._delays.travelled(effect.message):
                     copy = self._copies[id(effect.message), effect.to] = Copy(effect)
                     return copy
         return None

@@ -87,7 +87,7 @@ FORM = [
         SOUND + "mix = { get = nan }",
         "workload.mix.get: nan cannot be used here, expected text or a number",
     ),
-    (SOUND + "[cluster]\nnodes = 52", "cluster.nodes: 52 is too large, expected at most 51"),
+    (SOUND + "[cluster]\nnodes = 1001", "cluster.nodes: 1001 is too large, expected at most 1000"),
     (SOUND + "[cluster]\nnodes = 0", "cluster.nodes: 0 is too small, expected 1 or more"),
     (
         SOUND + '[cluster]\nsync = "on"',

@@ -248,7 +248,7 @@ class DynamoCore:
     def status(self) -> control_pb2.NodeStatus:
         """Return what this node believes right now."""
         node = self._node
-        suspected = node.detector.suspected()
+        suspected = frozenset(node.detector.suspected())
         return control_pb2.NodeStatus(
             node=node.name,
             backend="dynamo",

@@ -16,6 +16,7 @@ from replication.protocol import NodeId
 
 HASH_BITS = 64
 POSITIONS_MAX = 16_384  # remembered: every step of an operation asks for that of its key
+RINGS_MAX = 8  # remembered: in a simulation all nodes go by the same few
 
 
 @lru_cache(maxsize=POSITIONS_MAX)
@@ -31,7 +32,11 @@ def claim(members: Iterable[NodeId], partitions: int) -> tuple[NodeId, ...]:
     to round. So every node has many different neighbours, and when it fails its load falls on all
     of them (Dynamo §4.2). The order of ``members`` does not matter.
     """
-    names = sorted(members)
+    return _claim(tuple(sorted(members)), partitions)
+
+
+@lru_cache(maxsize=RINGS_MAX)
+def _claim(names: tuple[NodeId, ...], partitions: int) -> tuple[NodeId, ...]:
     owners: list[NodeId] = []
     while len(owners) < partitions:
         round_number = len(owners) // len(names)
@@ -44,13 +49,11 @@ def preference_list(owners: Sequence[NodeId], first: int, n: int) -> tuple[NodeI
 
     Fewer when there are fewer nodes than ``n``.
     """
-    found: list[NodeId] = []
+    found: dict[NodeId, None] = {}
     for step in range(len(owners)):
-        owner = owners[(first + step) % len(owners)]
-        if owner not in found:
-            found.append(owner)
-            if len(found) == n:
-                break
+        found[owners[(first + step) % len(owners)]] = None
+        if len(found) == n:
+            break
     return tuple(found)
 
 
@@ -94,6 +97,11 @@ def make_ring(members: Iterable[NodeId], partitions: int, n: int) -> Ring:
 
 def ring_of(owners: Sequence[NodeId], n: int, next_owners: Sequence[NodeId] = ()) -> Ring:
     """Return the ring of these owners; ``next_owners`` are those they are to hand over to."""
+    return _ring_of(tuple(owners), n, tuple(next_owners))
+
+
+@lru_cache(maxsize=RINGS_MAX)
+def _ring_of(owners: tuple[NodeId, ...], n: int, next_owners: tuple[NodeId, ...]) -> Ring:
     walks = [preference_list(owners, first, len(owners)) for first in range(len(owners))]
     to_come = [preference_list(next_owners, first, n) for first in range(len(next_owners))]
     return Ring(

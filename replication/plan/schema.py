@@ -31,7 +31,8 @@ from replication.plan.units import (
 from replication.plan.workload import Pick, Spacing, WorkloadKind
 from replication.protocol import VALUE_BYTES_MAX, Family
 
-NODES_MAX = 51
+NODES_MAX = 1000  # in virtual time
+PROCESSES_MAX = 51  # nodes of a side, where each is a process
 SPARES_MAX = 10
 DRIFT_PPM_MAX = 200_000
 CLIENTS_MAX = 1000
@@ -121,6 +122,9 @@ class RunSection(Section):
         description="what a client waits for one operation, redirections included",
     )
     seed: int = Field(default=1, ge=0, le=SEED_MAX, description="of all that the plan draws")
+    side: Annotated[Family, Strict(False)] | None = Field(
+        default=None, description="the only one that is run; both if left out"
+    )
 
 
 class ClusterSection(Section):

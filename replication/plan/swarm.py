@@ -13,8 +13,8 @@ from pydantic_core import PydanticCustomError
 from replication.plan.schema import (
     CLIENTS_MAX,
     DRIFT_PPM_MAX,
-    NODES_MAX,
     PLAIN,
+    PROCESSES_MAX,
     Document,
     Duration,
     Rate,
@@ -82,6 +82,12 @@ class ProcessorTable(Section):
     message: Duration | None = Field(default=None, description="of a peer")
     request: Duration | None = Field(default=None, description="of a client")
     start: Duration | None = Field(default=None, description="of a restarted process")
+    start_spread: Duration | None = Field(
+        default=None, description="within which the members of a cluster start"
+    )
+    reconnect: Duration | None = Field(
+        default=None, description="until all others are connected to a process that has come"
+    )
 
 
 class ClockTable(Section):
@@ -136,7 +142,7 @@ SwarmFaultKind: TypeAlias = Literal[
 class SwarmTable(Section):
     """``[swarm]``: what is drawn for each seed, and within which limits."""
 
-    nodes: list[Annotated[int, Field(ge=1, le=NODES_MAX)]] = Field(
+    nodes: list[Annotated[int, Field(ge=1, le=PROCESSES_MAX)]] = Field(
         default=[3, 5], min_length=1, description="one of these"
     )
     clients: Span = Field(default=[2, 6])

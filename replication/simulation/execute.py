@@ -241,7 +241,7 @@ class _Side:
         """Whether no member takes another for dead; followers of a leader need not know."""
         if self._family is Family.LEADER:
             return True
-        members = self._nemesis.members
+        members = frozenset(self._nemesis.members)
         return all(
             peer.alive
             for name, status in self._world.statuses().items()

@@ -8,6 +8,7 @@ their own, so that a slow link is not a narrow one too and jitter makes them ove
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import cache, partial
 from heapq import heappush
 from random import Random
 
@@ -17,7 +18,7 @@ from replication.history import LinkTotals
 from replication.plan.model import LinkRule
 from replication.plan.streams import stream
 from replication.protocol import NodeId
-from replication.simulation.delays import Sampler
+from replication.simulation.delays import Constant, Delay
 from replication.simulation.settings import MILLISECOND_NS, NetworkSettings
 from replication.simulation.timeline import Timeline
 
@@ -64,13 +65,21 @@ class Tally:
 class Way:
     """One direction between two places: how long it takes now, and whether it arrives at all."""
 
-    __slots__ = ("draw", "faults", "rng", "tally")
+    __slots__ = ("_make_rng", "_rng", "draw", "faults", "tally")
 
-    def __init__(self, draw: Sampler, rng: Random) -> None:
-        self.draw = draw
-        self.rng = rng
+    def __init__(self, delay: Delay, make_rng: Callable[[], Random]) -> None:
+        self._make_rng = make_rng
+        self._rng: Random | None = None
+        self.draw = _constant(delay) if isinstance(delay, Constant) else delay.sampler(self.rng)
         self.faults: LinkFaults | None = None
         self.tally = Tally()
+
+    @property
+    def rng(self) -> Random:
+        """Chance on this way. It takes 2.5 KB, so whoever draws nothing has none."""
+        if self._rng is None:
+            self._rng = self._make_rng()
+        return self._rng
 
     def fault_delay_ns(self) -> int | None:
         """Return what the faults in force add to the next message's delay; None: it is lost."""
@@ -123,11 +132,10 @@ class Link(Way):
         deliver: Deliver,
         timeline: Timeline,
         settings: NetworkSettings,
-        draw: Sampler,
-        rng: Random,
+        make_rng: Callable[[], Random],
         totals: LinkTotals,
     ) -> None:
-        super().__init__(draw, rng)
+        super().__init__(settings.within, make_rng)
         self._sender = sender
         self._deliver = deliver
         self._timeline = timeline
@@ -247,6 +255,9 @@ class Link(Way):
         self._timeline.at(arrival_ns, self._deliver, (self._sender, [message]))
 
 
+_constant = cache(lambda delay: delay.sampler(Random(0)))  # which draws nothing
+
+
 class Network:
     """Every way there is, and the faults in force on it."""
 
@@ -261,14 +272,14 @@ class Network:
         self._seed = seed
         self._totals = LinkTotals()
         self._ways: dict[tuple[str, str], Way] = {}
-        self._rules: list[tuple[object, LinkRule]] = []
+        self._rules: dict[tuple[str, str], list[tuple[object, LinkRule]]] = {}
 
     def link(self, sender: NodeId, receiver: NodeId, deliver: Deliver) -> Link:
         """Make the link between two nodes; once per ordered pair."""
-        rng = stream(self._seed, f"network:{sender}>{receiver}")
-        draw = self._settings.within.sampler(rng)
-        made = Link(sender, deliver, self._timeline, self._settings, draw, rng, self._totals)
+        make_rng = partial(stream, self._seed, f"network:{sender}>{receiver}")
+        made = Link(sender, deliver, self._timeline, self._settings, make_rng, self._totals)
         self._ways[sender, receiver] = made
+        self._rejoin(sender, receiver)
         return made
 
     def totals(self) -> LinkTotals:
@@ -285,8 +296,8 @@ class Network:
         """Return the way from one place to another; a client's is made when it is first used."""
         found = self._ways.get((source, destination))
         if found is None:
-            rng = stream(self._seed, f"network:{source}>{destination}")
-            found = Way(self._settings.clients.sampler(rng), rng)
+            make_rng = partial(stream, self._seed, f"network:{source}>{destination}")
+            found = Way(self._settings.clients, make_rng)
             self._ways[source, destination] = found
             self._rejoin(source, destination)
         return found
@@ -294,13 +305,18 @@ class Network:
     def impose(self, owner: object, rules: Iterable[LinkRule]) -> None:
         """Put rules in force on behalf of ``owner`` (a fault)."""
         added = list(rules)
-        self._rules += [(owner, rule) for rule in added]
-        self._rejoin_all(added)
+        for rule in added:
+            self._rules.setdefault((rule.source, rule.destination), []).append((owner, rule))
+        self._rejoin_all((rule.source, rule.destination) for rule in added)
 
     def lift(self, owner: object) -> None:
         """Take the rules of ``owner`` away."""
-        lifted = [rule for each, rule in self._rules if each == owner]
-        self._rules = [(each, rule) for each, rule in self._rules if each != owner]
+        lifted = []
+        for pair, rules in self._rules.items():
+            kept = [(each, rule) for each, rule in rules if each != owner]
+            if len(kept) < len(rules):
+                self._rules[pair] = kept
+                lifted.append(pair)
         self._rejoin_all(lifted)
 
     def tally(self, rules: Iterable[LinkRule]) -> Tally:
@@ -314,20 +330,16 @@ class Network:
                     setattr(total, each.name, count)
         return total
 
-    def _rejoin_all(self, rules: Iterable[LinkRule]) -> None:
-        for pair in dict.fromkeys((rule.source, rule.destination) for rule in rules):
+    def _rejoin_all(self, pairs: Iterable[tuple[str, str]]) -> None:
+        for pair in dict.fromkeys(pairs):
             self._rejoin(*pair)
 
     def _rejoin(self, source: str, destination: str) -> None:
         way = self._ways.get((source, destination))
         if way is None:
             return
-        mine = [
-            rule
-            for _, rule in self._rules
-            if rule.source == source and rule.destination == destination
-        ]
+        mine = self._rules.get((source, destination))
         way.faults = LinkFaults() if mine else None
-        for rule in mine:
+        for _, rule in mine or ():
             assert way.faults is not None
             way.faults.join(rule)

@@ -70,6 +70,7 @@ class ProcessorSettings:
     reconnect_ns: int = 80 * MILLISECOND_NS
     start_ns: int = 350 * MILLISECOND_NS  # from exec to serving, of a restarted process
     start_jitter_ns: int = 100 * MILLISECOND_NS
+    start_spread_ns: int = 5 * MILLISECOND_NS  # within which the members of a cluster start
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ def _settings(table: SimulationTable) -> SimulationSettings:
     processor = table.processor
     given = {
         f"{name}_ns": value
-        for name in ("turn", "message", "request", "start")
+        for name in ("turn", "message", "request", "start", "start_spread", "reconnect")
         if (value := getattr(processor, name)) is not None
     }
     return SimulationSettings(

@@ -1,5 +1,6 @@
 """A cluster, its network and its clients' connections in virtual time."""
 
+from array import array
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -8,11 +9,11 @@ from typing import Any
 from replication.errors import InvalidRequest
 from replication.plan.model import LinkRule
 from replication.plan.streams import stream
-from replication.protocol import Backend, Core, Membership, NodeId, RequestBody, check
+from replication.protocol import Backend, Core, Family, Membership, NodeId, RequestBody, check
 from replication.simulation.clock import Clock
 from replication.simulation.disk import Disk
 from replication.simulation.legs import Legs
-from replication.simulation.network import Network, Tally
+from replication.simulation.network import Link, Network, Tally
 from replication.simulation.node import Node
 from replication.simulation.settings import MILLISECOND_NS, SimulationSettings
 from replication.simulation.timeline import Timeline
@@ -43,6 +44,18 @@ class ClusterSpec:
         return (*self.nodes, *self.spares)
 
 
+class _Links(dict[NodeId, Link]):
+    """The links of a node, by receiver."""
+
+    def __init__(self, make: Callable[[NodeId], Link]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, receiver: NodeId) -> Link:
+        made = self[receiver] = self._make(receiver)
+        return made
+
+
 class World:
     """Everything that happens, on one timeline. Time 0 is before any node has started.
 
@@ -70,9 +83,16 @@ class World:
         self._held_down: dict[NodeId, list[object]] = {name: [] for name in spec.everybody}
         self.nodes = {name: self._make_node(name) for name in spec.everybody}
         for name, node in self.nodes.items():
-            for peer, other in self.nodes.items():
-                if peer != name:
-                    node.links[peer] = self.network.link(name, peer, other.take_frame)
+            node.links = _Links(partial(self._link, name))
+        # By ordered pair: links are made when they are used first, and of many nodes few are.
+        self._index = {name: index for index, name in enumerate(spec.everybody)}
+        self._down_until_ns = {name: array("q", [0] * len(self.nodes)) for name in self.nodes}
+
+    def _link(self, name: NodeId, peer: NodeId) -> Link:
+        assert peer != name, f"{name} sends to itself"
+        made = self.network.link(name, peer, self.nodes[peer].take_frame)
+        made.down_until_ns = self._down_until_ns[name][self._index[peer]]
+        return made
 
     def _make_node(self, name: NodeId) -> Node:
         settings, seed = self.settings, self.seed
@@ -158,9 +178,10 @@ class World:
     # What befalls nodes.
 
     def start(self, names: Iterable[NodeId] | None = None) -> None:
-        """Start processes now, within a few milliseconds of each other; by default all members."""
+        """Start processes now, within ``start_spread_ns`` of each other; by default all members."""
+        spread_ns = self.settings.processor.start_spread_ns
         for name in self.spec.nodes if names is None else names:
-            late_ns = self._rng.randrange(5 * MILLISECOND_NS)
+            late_ns = self._rng.randrange(max(1, spread_ns))
             self.timeline.after(late_ns, self._start, name)
 
     def launch(self, name: NodeId, started: Callable[[], None]) -> None:
@@ -185,9 +206,15 @@ class World:
     def _reconnect(self, name: NodeId) -> None:
         """Connections to and from a process that has come are made one by one, each in its time."""
         reconnect_ns = self.settings.processor.reconnect_ns
-        for peer, link in self.nodes[name].links.items():
-            for each in (link, self.nodes[peer].links[name]):
-                each.down_until_ns = self.now_ns + self._rng.randrange(reconnect_ns + 1)
+        for peer in self.nodes:
+            if peer == name:
+                continue
+            for sender, receiver in ((name, peer), (peer, name)):
+                until_ns = self.now_ns + self._rng.randrange(reconnect_ns + 1)
+                self._down_until_ns[sender][self._index[receiver]] = until_ns
+                link = self.nodes[sender].links.get(receiver)
+                if link is not None:
+                    link.down_until_ns = until_ns
 
     def pause(self, name: NodeId) -> None:
         """Stop a process where it stands."""
@@ -285,6 +312,8 @@ class World:
 
     def leader(self) -> NodeId | None:
         """Return the leader of the highest term among those that can say so, if there is one."""
+        if self.spec.backend.family is Family.LEADERLESS:
+            return None
         leaders = [
             (status.term, name)
             for name, status in self.statuses().items()

@@ -30,7 +30,7 @@ from replication.plan import Plan, Scenario, list_scenarios, make_plan, read_pla
 from replication.plan import load_scenario as load_any_scenario
 from replication.protocol import Family
 from replication.report import run_directory
-from replication.run.both import execute_both
+from replication.run import both
 from replication.run.execute import Tell
 from replication.simulation import refuse, simulate_both
 
@@ -85,6 +85,8 @@ def run(
 ) -> RunFindings:
     """Run one side, or both in the order of ``families``; otherwise as ``compare``."""
     plan = make_plan(scenario, seed)
+    families = plan.sides(families)
+    both.refuse(plan)
     folder, header = _begin(plan, runs, again, "compare")
     histories = uvloop.run(_until_told_to_stop(plan, families, folder, tell))
     return _report(folder, plan, header, histories)
@@ -103,6 +105,7 @@ def simulate(
     A core that raises, or breaks an invariant of its family, ends its side: ``problems`` says so.
     """
     plan = make_plan(scenario, seed)
+    families = plan.sides(families)
     refuse(plan, families)
     folder, header = _begin(plan, runs, again, "simulate")
     sides = simulate_both(plan, families=families)
@@ -216,7 +219,7 @@ async def _until_told_to_stop(
     assert task is not None, "coroutines run in tasks"
     # SIGINT cancels the task by asyncio's own handler; SIGTERM is to do the same.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    return await execute_both(plan, folder, tell, families)
+    return await both.execute_both(plan, folder, tell, families)
 
 
 def _report(

@@ -97,11 +97,14 @@ def _run(command: str, families: Sequence[Family], options: dict[str, Any]) -> N
 
     from replication import api
     from replication.cli.progress import progress_line
+    from replication.run.both import refuse
 
+    variants = [(chosen, *loaded(chosen)) for chosen in each_variant(options)]
+    for _, scenario, _ in variants:
+        refuse(scenario.plan)  # before any of them begins
     found: list[Any] = []
     done: list[Scenario] = []
-    for chosen in each_variant(options):
-        scenario, seed = loaded(chosen)
+    for chosen, scenario, seed in variants:
         sides = changed_sides(scenario, done, families)
         done.append(scenario)
         if not sides:
@@ -125,7 +128,7 @@ def changed_sides(
 
     return [
         family
-        for family in families
+        for family in scenario.plan.sides(families)
         if not any(side(scenario, family) == side(earlier, family) for earlier in done)
     ]
 

@@ -88,7 +88,7 @@ def simulate_command(side: str | None, seeds: range | None, **options: Any) -> N
 
     variants = [(chosen, *loaded(chosen)) for chosen in each_variant(options)]
     for _, scenario, _ in variants:
-        refuse(scenario.plan, families)  # before any of them begins
+        refuse(scenario.plan, scenario.plan.sides(families))  # before any of them begins
     found: list[Any] = []
     done: list[Scenario] = []
     for chosen, scenario, seed in variants:
@@ -107,6 +107,7 @@ def _many(seeds: range, families: Sequence[Family], options: dict[str, Any]) -> 
     from replication.simulation import swarm
 
     scenario, _ = loaded(options)
+    families = scenario.plan.sides(families)
     with _progress(len(seeds) * len(families), options["quiet"]) as tell:
         report = swarm(
             scenario.plan.scenario,

@@ -39,10 +39,11 @@ def describe(plan: Plan) -> list[str]:
     """Return the plan as sentences: the clusters, the work, every fault, what is expected."""
     sentences = [plan.question, _cluster(plan), *_regions(plan)]
     sentences += [
-        f"{family.value.capitalize()} side: {_backend(plan.backends[family])}." for family in Family
+        f"{family.value.capitalize()} side: {_backend(plan.backends[family])}."
+        for family in plan.families
     ]
     sentences += [_clients(plan), *_workload(plan)]
-    sentences += [_levels(plan, family) for family in Family if _levels(plan, family)]
+    sentences += [_levels(plan, family) for family in plan.families if _levels(plan, family)]
     sentences += [_fault(fault) for fault in plan.faults] + _warnings(plan)
     sentences.append(
         f"At {duration_text(plan.timing.duration_ns)} the load ends: everything is healed, the "
@@ -57,9 +58,12 @@ def _cluster(plan: Plan) -> str:
     names = "one node, n1" if size == 1 else f"{size} nodes, n1 to {plan.nodes[-1]}"
     if plan.spares:
         names += f", and to spare {', '.join(plan.spares)}"
+    whose = "Each side has"
+    if len(plan.families) == 1:
+        whose = f"Only the {plan.families[0].value} side is run: it has"
     if plan.sync == "always":
-        return f"Each side has {names}; a write is on disk before it counts."
-    return f"Each side has {names}; writes are not synced to disk, power loss may take them."
+        return f"{whose} {names}; a write is on disk before it counts."
+    return f"{whose} {names}; writes are not synced to disk, power loss may take them."
 
 
 def _regions(plan: Plan) -> list[str]:

@@ -1,6 +1,6 @@
 """The plan: everything that can be decided before anything runs."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from random import Random
 from typing import Any
@@ -49,6 +49,14 @@ class Plan:
     updates_applied: tuple[Family, ...] = ()  # whose store applies an update, without a read before
     spares: tuple[NodeId, ...] = ()  # nodes that are no members, until a fault lets them join
     regions: tuple[str, ...] = ()  # to which nodes are dealt in turn; empty: all side by side
+    families: tuple[Family, ...] = tuple(Family)  # which sides are run
+
+    def sides(self, asked: Sequence[Family]) -> tuple[Family, ...]:
+        """Return which of the sides that were asked for are run; ConfigError if none of them is."""
+        found = tuple(family for family in asked if family in self.families)
+        if not found:
+            raise ConfigError([f"{self.name} is about the {self.families[0].value} side only"])
+        return found
 
     def operations(
         self, client_name: str, family: Family | None = None

@@ -104,6 +104,7 @@ def read_scenario(
         updates_applied=parts.updates_applied(document),
         spares=parts.spares_of(document),
         regions=tuple(document.cluster.regions),
+        families=tuple(Family) if document.run.side is None else (document.run.side,),
     )
     return Scenario(name, plan, tuple(each.name for each in document.variant))
 

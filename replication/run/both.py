@@ -3,13 +3,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from replication.errors import ConfigError
 from replication.history import History
 from replication.history_files import write_history
 from replication.plan.plan import Plan
+from replication.plan.schema import NODES_MAX, PROCESSES_MAX
 from replication.protocol import Family
 from replication.run.execute import Tell, execute
 
 ORDER = (Family.LEADER, Family.LEADERLESS)
+
+
+def refuse(plan: Plan) -> None:
+    """Raise ConfigError if there are more nodes than can be processes of one machine."""
+    if len(plan.nodes) > PROCESSES_MAX:
+        raise ConfigError(
+            [
+                f"{plan.name}: {len(plan.nodes):,} nodes are too many processes, expected at most "
+                f"{PROCESSES_MAX}; replication simulate has room for {NODES_MAX:,}"
+            ]
+        )
 
 
 async def execute_both(

@@ -65,7 +65,7 @@ def main(seeds: range, names: list[str]) -> None:
             if of_leader in asked:
                 families: tuple[Family, ...] = (Family.LEADERLESS,)
             else:
-                families = tuple(Family)
+                families = plan.families
             asked.append(of_leader)
             for family in families:
                 _print(full, family, seeds)

@@ -2,7 +2,6 @@
 
 from math import log
 from random import Random
-from statistics import mean
 
 import pytest
 
@@ -11,8 +10,9 @@ from leaderless.dynamo.phi import PhiDetector
 from leaderless.dynamo.settings import Detection
 from leaderless.dynamo.swim import ALIVE, DEAD, SUSPECT, Swim
 from leaderless.dynamo.swim_config import SwimConfig, retransmissions, suspicion_timeout_ns
+from leaderless.v1 import dynamo_pb2
 from tests.support.dynamo_cluster import MS, SECOND, Cluster, put
-from tests.support.swim_network import SwimNetwork, rounds_until_all_know
+from tests.support.swim_network import SwimNetwork
 
 LAN = SwimConfig(probe_ns=SECOND, probe_timeout_ns=500 * MS)
 
@@ -38,22 +38,41 @@ def test_gossip_is_sent_on_four_times_the_logarithm() -> None:
 # Gossip.
 
 
-@pytest.mark.parametrize(("count", "oracle"), [(3, 1.5), (5, 2.4), (50, 5.7)])
-def test_all_know_after_as_many_rounds_as_push_pull_needs(count: int, oracle: float) -> None:
-    trials = 300 if count < 50 else 10
-    rounds = [rounds_until_all_know(count, seed) for seed in range(trials)]
-    assert mean(rounds) == pytest.approx(oracle, rel=0.2)
+def let_it_speak(network: SwimNetwork, name: str) -> None:
+    """Let a node hear that it is suspected: it says that it lives."""
+    suspicion = dynamo_pb2.MemberUpdate(node=name, state=SUSPECT, by="n1")
+    network.nodes[name].receive(network.now_ns, "n1", dynamo_pb2.Gossip(updates=[suspicion]))
 
 
 def test_news_reaches_all_without_a_full_exchange() -> None:
     network = SwimNetwork(20, config=SwimConfig(push_pull_ns=1000 * SECOND))
-    network.nodes["n7"].announce()
+    let_it_speak(network, "n7")
     network.run(500 * MS)
-    assert all(node.knows("n7", 1) for node in network.nodes.values())
+    assert {(who, *what) for _, who, *what in network.learned} == {
+        (name, "n7", 1) for name in network.nodes
+    }
     before = network.sent
     network.run(SECOND)
     # Only probes and their answers are left: the news is old.
     assert network.sent - before < 20 * 2 * 6
+
+
+def test_news_can_ride_on_probes_alone() -> None:
+    """SWIM §4.1: with ``gossip_ns = 0`` no message is sent for the sake of gossip."""
+    config = SwimConfig(push_pull_ns=1000 * SECOND, gossip_ns=0)
+    network = SwimNetwork(20, config=config)
+    let_it_speak(network, "n7")
+    network.run(3 * SECOND)
+    assert {who for _, who, *_ in network.learned} == set(network.nodes)
+    assert network.sent <= 20 * 2 * 16
+
+
+def test_of_very_many_nodes_a_few_are_greeted() -> None:
+    for count, greeted in ((51, 50), (52, 3)):
+        names = [f"n{number}" for number in range(2, count + 1)]
+        swim = Swim("n1", names, SwimConfig(), Random(1), 0)
+        swim.greet()
+        assert len({peer for peer, _ in swim.sends}) == greeted
 
 
 # Death.
@@ -224,4 +243,5 @@ def test_false_suspicion_is_counted_and_told() -> None:
     assert cluster.told("suspicion_raised")
     (refuted, *_) = cluster.told("suspicion_refuted")
     assert refuted.suspicion_refuted.same_life
+    assert "n2" in {each.incarnation_learned.peer for each in cluster.told("incarnation_learned")}
     assert sum(cluster.counters(node)["false_suspicions"] for node in cluster.members) > 0

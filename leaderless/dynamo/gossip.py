@@ -107,6 +107,10 @@ class SwimDetector:
         for transition in self.swim.transitions:
             self._tell(transition)
         self.swim.transitions = []
+        for peer, incarnation in self.swim.lives:
+            learned = event_pb2.IncarnationLearned(peer=peer, incarnation=incarnation)
+            self._outbox.observe(event_pb2.Event(incarnation_learned=learned))
+        self.swim.lives = []
 
     def _tell(self, transition: Transition) -> None:
         peer, incarnation = transition.node, transition.incarnation

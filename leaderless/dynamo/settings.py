@@ -103,7 +103,7 @@ class DynamoSettings:
     indirect_probes: int = 3  # how many others; 0: none
     suspicion_multiplier: int = 4  # a suspicion lasts so many probe intervals or up to six times
     local_health: bool = True  # whoever is slow itself judges slowly
-    gossip_ns: int = 40 * MILLISECOND_NS  # between messages that carry news and nothing else
+    gossip_ns: int = 40 * MILLISECOND_NS  # between messages of news alone; 0: it rides on probes
     push_pull_ns: int = 6_000 * MILLISECOND_NS  # between exchanges of everything
     read_timeout_ns: int = 500 * MILLISECOND_NS  # or the request's own deadline, if that is sooner
     write_timeout_ns: int = 500 * MILLISECOND_NS
@@ -171,7 +171,7 @@ class DynamoSettings:
             *("heartbeat", "read_timeout", "write_timeout"),
             "tombstone_grace",
             *("hint_flush", "hint_window", "hint_expiry"),
-            *("probe", "probe_timeout", "gossip", "push_pull"),
+            *("probe", "probe_timeout", "push_pull"),
         ):
             value_ns = getattr(self, f"{name}_ns")
             if value_ns < MILLISECOND_NS:
@@ -192,8 +192,10 @@ class DynamoSettings:
             yield f"indirect_probes is {self.indirect_probes}, expected at least 0"
         if self.suspicion_multiplier < 1:
             yield f"suspicion_multiplier is {self.suspicion_multiplier}, expected at least 1"
-        if self.anti_entropy_ns and self.anti_entropy_ns < MILLISECOND_NS:
-            yield f"anti_entropy is {self.anti_entropy_ns} ns, expected 0 or at least 1 ms"
+        for name in ("gossip", "anti_entropy"):
+            value_ns = getattr(self, f"{name}_ns")
+            if value_ns and value_ns < MILLISECOND_NS:
+                yield f"{name} is {value_ns} ns, expected 0 or at least 1 ms"
         if self.anti_entropy_bytes_per_s < 1:
             yield (
                 f"anti_entropy_bytes_per_s is {self.anti_entropy_bytes_per_s}, expected at least 1"

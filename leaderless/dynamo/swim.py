@@ -27,6 +27,8 @@ State: TypeAlias = dynamo_pb2.MemberState.ValueType
 
 GOSSIP_FANOUT: Final = 3
 UPDATES_PER_MESSAGE: Final = 30  # memberlist fills a packet of 1,400 bytes
+GREET_ALL_MAX: Final = 50  # peers; whoever has more greets a few, and leaves the rest to gossip
+GREET_SOME: Final = 3  # memberlist joins by way of the few seeds that it was given
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +73,9 @@ class _Relay:
 
 
 class Swim:
-    """What one node believes of the others. ``sends`` and ``transitions`` are taken by the caller.
+    """What one node believes of the others. Times are monotonic nanoseconds.
 
-    All times are monotonic nanoseconds.
+    ``sends``, ``transitions`` and ``lives`` are taken by the caller.
     """
 
     def __init__(
@@ -84,9 +86,12 @@ class Swim:
         self.health = 0  # 0: this node is well; each point makes it more patient
         self.sends: list[tuple[NodeId, dynamo_pb2.Gossip]] = []
         self.transitions: list[Transition] = []
+        self.lives: list[tuple[NodeId, int]] = []  # incarnations begun here, or heard of
         self._config = config
         self._rng = rng
         self._members = {peer: _Member(ALIVE, 0, now_ns, {}) for peer in peers}
+        self._suspects: dict[NodeId, None] = {}
+        self._dead: dict[NodeId, None] = {}
         self._queue: dict[NodeId, tuple[dynamo_pb2.MemberUpdate, int]] = {}
         self._order: list[NodeId] = []
         self._probe: _Probe | None = None
@@ -106,19 +111,15 @@ class Swim:
 
     def dead(self) -> list[NodeId]:
         """Return the peers that are believed to be dead."""
-        return [peer for peer, member in self._members.items() if member.state == DEAD]
-
-    def knows(self, node: NodeId, incarnation: int) -> bool:
-        """Tell whether this incarnation of ``node`` is known here. For simulations."""
-        if node == self.name:
-            return self.incarnation >= incarnation
-        return self._members[node].incarnation >= incarnation
+        return [peer for peer in self._members if peer in self._dead] if self._dead else []
 
     def set_peers(self, peers: list[NodeId], now_ns: int) -> None:
         """Forget who is no longer a peer, and take who has come for alive."""
         self._members = {
             peer: self._members.get(peer) or _Member(ALIVE, 0, now_ns, {}) for peer in peers
         }
+        self._suspects = {peer: None for peer in self._suspects if peer in self._members}
+        self._dead = {peer: None for peer in self._dead if peer in self._members}
         self._queue = {
             node: each for node, each in self._queue.items() if node in self._members
         } | ({self.name: self._queue[self.name]} if self.name in self._queue else {})
@@ -143,7 +144,7 @@ class Swim:
                 del self._relays[number]
                 self._send(relay.asker, dynamo_pb2.Gossip(nack=relay.number))
         self._bury(now_ns)
-        if self._queue and now_ns >= self._gossip_due_ns:
+        if self._queue and self._config.gossip_ns and now_ns >= self._gossip_due_ns:
             self._gossip_due_ns = now_ns + self._config.gossip_ns
             for peer in self._some(GOSSIP_FANOUT, ()):
                 self._send(peer, dynamo_pb2.Gossip())
@@ -158,13 +159,9 @@ class Swim:
             times.append(self._probe.end_ns if self._probe.asked else self._probe.indirect_ns)
             times.append(self._probe.end_ns)
         times += [relay.nack_ns for relay in self._relays.values()]
-        if self._queue:
+        if self._queue and self._config.gossip_ns:
             times.append(self._gossip_due_ns)
-        times += [
-            self._deadline_ns(member)
-            for member in self._members.values()
-            if member.state == SUSPECT
-        ]
+        times += [self._deadline_ns(self._members[peer]) for peer in self._suspects]
         return min(times)
 
     def push_pull(self) -> None:
@@ -181,9 +178,12 @@ class Swim:
             self.sends.append((peer, dynamo_pb2.Gossip(push=True, updates=self._everything())))
 
     def greet(self) -> None:
-        """Tell everybody that this node is here: it has just come."""
-        for peer in self._members:
-            self.sends.append((peer, dynamo_pb2.Gossip(push=True, updates=self._everything())))
+        """Tell everybody that this node is here: it has just come. Of very many, tell some."""
+        peers = list(self._members)
+        if len(peers) > GREET_ALL_MAX:
+            peers = self._rng.sample(peers, GREET_SOME)
+        updates = self._everything()
+        self.sends += [(peer, dynamo_pb2.Gossip(push=True, updates=updates)) for peer in peers]
 
     def _patience(self, duration_ns: int) -> int:
         # Lifeguard §IV-A: whoever is slow itself must not judge others fast.
@@ -196,9 +196,8 @@ class Swim:
         # This node was stopped, and has heard nobody: nobody may die of that.
         self._probe = None
         self._feel(1)
-        for member in self._members.values():
-            if member.state == SUSPECT:
-                member.since_ns += late_ns
+        for peer in self._suspects:
+            self._members[peer].since_ns += late_ns
 
     def _begin_probe(self, now_ns: int) -> None:
         target = self._next_target()
@@ -245,9 +244,11 @@ class Swim:
         return member.since_ns + suspicion_timeout_ns(self._config, members, confirmations)
 
     def _bury(self, now_ns: int) -> None:
-        for peer, member in self._members.items():
-            if member.state == SUSPECT and now_ns >= self._deadline_ns(member):
-                self._die(now_ns, peer, member.incarnation)
+        due = [peer for peer in self._suspects if now_ns >= self._deadline_ns(self._members[peer])]
+        if len(due) > 1:
+            due = [peer for peer in self._members if peer in due]
+        for peer in due:
+            self._die(now_ns, peer, self._members[peer].incarnation)
 
     # What arrives.
 
@@ -329,24 +330,27 @@ class Swim:
         member = self._members[node]
         before, since_ns = member.state, member.since_ns
         member.incarnation = incarnation
+        if state == ALIVE:
+            self.lives.append((node, incarnation))
         self._pass_on(node, state, incarnation, by)
         member.suspecters = {by: None} if state == SUSPECT else {}
         if state == before == ALIVE:
             return  # another incarnation, and nothing else
+        for peers, kind in ((self._suspects, SUSPECT), (self._dead, DEAD)):
+            if state == kind:
+                peers[node] = None
+            else:
+                peers.pop(node, None)
         member.state, member.since_ns = state, now_ns
         self.transitions.append(Transition(node, state, before, incarnation, by, now_ns - since_ns))
 
     def _refute(self, incarnation: int) -> None:
         self.incarnation = incarnation + 1
         self._feel(1)  # Lifeguard §IV-A: others do not hear this node in time
+        self.lives.append((self.name, self.incarnation))
         self._pass_on(self.name, ALIVE, self.incarnation, "")
 
     # What leaves.
-
-    def announce(self) -> None:
-        """Raise this node's own incarnation and let all know: something to measure gossip with."""
-        self.incarnation += 1
-        self._pass_on(self.name, ALIVE, self.incarnation, "")
 
     def _pass_on(self, node: NodeId, state: State, incarnation: int, by: NodeId) -> None:
         update = dynamo_pb2.MemberUpdate(node=node, state=state, incarnation=incarnation, by=by)

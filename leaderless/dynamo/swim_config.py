@@ -15,7 +15,7 @@ class SwimConfig:
 
     probe_ns: int = 200_000_000
     probe_timeout_ns: int = 100_000_000
-    gossip_ns: int = 40_000_000
+    gossip_ns: int = 40_000_000  # 0: news rides on probes and their answers alone (SWIM §4.1)
     push_pull_ns: int = 6_000_000_000
     indirect_probes: int = 3
     suspicion_multiplier: int = 4

@@ -98,6 +98,8 @@ def _event_words(event: NodeEvent) -> str | None:
             dead = "had been taken for dead" if fields["was_dead"] else "was suspected"
             false = ", falsely" if fields["same_life"] else ""
             return f"hears from {fields['peer']}, which {dead}{false}"
+        case "incarnation_learned" if event.node == fields["peer"]:
+            return f"hears that it is suspected, and lives in incarnation {fields['incarnation']}"
         case "replica_synced":
             writes = ", ".join(fields["write_ids"]) or "no writes"
             keys = ", ".join(fields["keys"])

@@ -104,6 +104,7 @@ class Event(_message.Message):
     DELETE_UNDONE_FIELD_NUMBER: _builtins.int
     SUSPICION_RAISED_FIELD_NUMBER: _builtins.int
     SUSPICION_REFUTED_FIELD_NUMBER: _builtins.int
+    INCARNATION_LEARNED_FIELD_NUMBER: _builtins.int
     SNAPSHOT_TAKEN_FIELD_NUMBER: _builtins.int
     SNAPSHOT_SENT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_INSTALLED_FIELD_NUMBER: _builtins.int
@@ -170,6 +171,8 @@ class Event(_message.Message):
     @_builtins.property
     def suspicion_refuted(self) -> Global___SuspicionRefuted: ...
     @_builtins.property
+    def incarnation_learned(self) -> Global___IncarnationLearned: ...
+    @_builtins.property
     def snapshot_taken(self) -> Global___SnapshotTaken: ...
     @_builtins.property
     def snapshot_sent(self) -> Global___SnapshotSent: ...
@@ -220,6 +223,7 @@ class Event(_message.Message):
         delete_undone: Global___DeleteUndone | None = ...,
         suspicion_raised: Global___SuspicionRaised | None = ...,
         suspicion_refuted: Global___SuspicionRefuted | None = ...,
+        incarnation_learned: Global___IncarnationLearned | None = ...,
         snapshot_taken: Global___SnapshotTaken | None = ...,
         snapshot_sent: Global___SnapshotSent | None = ...,
         snapshot_installed: Global___SnapshotInstalled | None = ...,
@@ -231,11 +235,11 @@ class Event(_message.Message):
         ring_changed: Global___RingChanged | None = ...,
         partitions_moved: Global___PartitionsMoved | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "partitions_moved", b"partitions_moved", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "ring_changed", b"ring_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "incarnation_learned", b"incarnation_learned", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "node_started", b"node_started", "node_stopping", b"node_stopping", "partitions_moved", b"partitions_moved", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "ring_changed", b"ring_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "partitions_moved", b"partitions_moved", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "ring_changed", b"ring_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement_changed", b"acknowledgement_changed", "configuration_changed", b"configuration_changed", "delete_undone", b"delete_undone", "election_started", b"election_started", "hint_expired", b"hint_expired", "hint_refused", b"hint_refused", "hint_stored", b"hint_stored", "hints_delivered", b"hints_delivered", "incarnation_learned", b"incarnation_learned", "kind", b"kind", "leadership_transfer", b"leadership_transfer", "lease_changed", b"lease_changed", "link_faults_changed", b"link_faults_changed", "log_truncated", b"log_truncated", "monotonic_ns", b"monotonic_ns", "node", b"node", "node_started", b"node_started", "node_stopping", b"node_stopping", "partitions_moved", b"partitions_moved", "peer_suspected", b"peer_suspected", "peer_trusted", b"peer_trusted", "proposal_recovered", b"proposal_recovered", "ranges_compared", b"ranges_compared", "read_repaired", b"read_repaired", "replica_synced", b"replica_synced", "replication_changed", b"replication_changed", "ring_changed", b"ring_changed", "role_changed", b"role_changed", "siblings_created", b"siblings_created", "siblings_excessive", b"siblings_excessive", "siblings_resolved", b"siblings_resolved", "snapshot_installed", b"snapshot_installed", "snapshot_sent", b"snapshot_sent", "snapshot_taken", b"snapshot_taken", "suspicion_raised", b"suspicion_raised", "suspicion_refuted", b"suspicion_refuted", "tombstone_purged", b"tombstone_purged", "version_dropped", b"version_dropped", "vote_cast", b"vote_cast", "writes_mixed", b"writes_mixed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted", "snapshot_taken", "snapshot_sent", "snapshot_installed", "lease_changed", "leadership_transfer", "configuration_changed", "writes_mixed", "proposal_recovered", "ring_changed", "partitions_moved"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["node_started", "role_changed", "election_started", "vote_cast", "log_truncated", "peer_suspected", "peer_trusted", "siblings_created", "siblings_resolved", "version_dropped", "read_repaired", "link_faults_changed", "node_stopping", "replication_changed", "acknowledgement_changed", "ranges_compared", "replica_synced", "hint_stored", "hints_delivered", "hint_expired", "hint_refused", "siblings_excessive", "tombstone_purged", "delete_undone", "suspicion_raised", "suspicion_refuted", "incarnation_learned", "snapshot_taken", "snapshot_sent", "snapshot_installed", "lease_changed", "leadership_transfer", "configuration_changed", "writes_mixed", "proposal_recovered", "ring_changed", "partitions_moved"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -1242,6 +1246,32 @@ class SuspicionRefuted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SuspicionRefuted: _TypeAlias = SuspicionRefuted  # noqa: Y015
+
+@_typing.final
+class IncarnationLearned(_message.Message):
+    """SWIM: a peer lives, in an incarnation that this node had not heard of. The peer itself tells it when
+    it begins to refute a suspicion; to all others it comes by gossip.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PEER_FIELD_NUMBER: _builtins.int
+    INCARNATION_FIELD_NUMBER: _builtins.int
+    peer: _builtins.str
+    incarnation: _builtins.int
+    def __init__(
+        self,
+        *,
+        peer: _builtins.str = ...,
+        incarnation: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "peer", b"peer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IncarnationLearned: _TypeAlias = IncarnationLearned  # noqa: Y015
 
 @_typing.final
 class WritesMixed(_message.Message):

@@ -23,6 +23,7 @@ class SwimNetwork:
         self.cut: set[frozenset[str]] = set()
         self.sent = 0
         self.told: list[tuple[int, str, Transition]] = []
+        self.learned: list[tuple[int, str, str, int]] = []  # when, who, of whom, incarnation
         names = [f"n{number}" for number in range(1, count + 1)]
         config = config or SwimConfig()
         self.nodes = {
@@ -76,32 +77,9 @@ class SwimNetwork:
         node.sends = []
         self.told += [(self.now_ns, name, each) for each in node.transitions]
         node.transitions = []
+        self.learned += [(self.now_ns, name, *each) for each in node.lives]
+        node.lives = []
 
     def _put(self, at_ns: int, sender: str, to: str, gossip: dynamo_pb2.Gossip) -> None:
         self._order += 1
         heappush(self._agenda, (at_ns, self._order, sender, to, gossip))
-
-
-def rounds_until_all_know(count: int, seed: int) -> int:
-    """Return after how many rounds of full exchange all nodes know what one has announced.
-
-    In a round every node exchanges everything with one random other; all begin at once, and what
-    they send was what they knew then. Answers come at the end of the round.
-    """
-    network = SwimNetwork(count, seed)
-    nodes = network.nodes
-    nodes["n1"].announce()
-    for rounds in range(1, 100):
-        for node in nodes.values():
-            node.push_pull()
-        # Both directions carry the state at the beginning of the round: what each one pushes.
-        pushes = [(name, *node.sends[0]) for name, node in nodes.items()]
-        known = {name: dynamo_pb2.Gossip(updates=gossip.updates) for name, _, gossip in pushes}
-        for name, to, _ in pushes:
-            nodes[to].receive(rounds, name, known[name])
-            nodes[name].receive(rounds, to, known[to])
-        for node in nodes.values():
-            node.sends = []
-        if all(node.knows("n1", 1) for node in nodes.values()):
-            return rounds
-    raise AssertionError("gossip never reached everybody")

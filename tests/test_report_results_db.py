@@ -9,6 +9,7 @@ import pytest
 from sqlite_utils import Database
 
 from replication.analysis.findings import LeasePeriod, RunFindings, SplitBrain
+from replication.analysis.gossip_findings import Gossip
 from replication.analysis.meanwhile import Handoff, MemberChange, Percentiles, SnapshotInstall
 from replication.errors import ConfigError
 from replication.report import results_db
@@ -56,6 +57,7 @@ def with_everything() -> RunFindings:
     leaderless.member_changes.append(
         MemberChange("n6 joined", 0, 9, 9, 12, 3000, during=during, before=before)
     )
+    leaderless.gossip = Gossip(5, 10_000_000, 40, 1, 2.5, 4, 2.38, 1.05, 2.32)
     return run
 
 

@@ -12,6 +12,7 @@ from replication.analysis.expect import judge, overall
 from replication.analysis.explain import explain
 from replication.analysis.failover import failovers
 from replication.analysis.findings import Finding, RunFindings, SideFindings, Staleness, combine
+from replication.analysis.gossip import gossip
 from replication.analysis.handoffs import handoffs
 from replication.analysis.ladder import ladder
 from replication.analysis.latency import lag_share, latency_points, percentiles, throughput_per_s
@@ -98,6 +99,7 @@ def _side(view: View, findings: dict[str, Finding]) -> SideFindings:
         snapshots=snapshots(view),
         handoffs=handoffs(view),
         member_changes=member_changes(view),
+        gossip=gossip(view),
         conflicts=view.once(ledger) if reads_show_writes(view) else ConflictLedger(),
         convergence=view.once(convergence.report),
         faults=list(history.faults),

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from replication.analysis.conflict_findings import ConflictLedger
+from replication.analysis.gossip_findings import Gossip
 from replication.analysis.meanwhile import Handoff, MemberChange, Percentiles, SnapshotInstall
 from replication.analysis.pictures import FailoverPicture, WitnessPicture
 from replication.analysis.staleness_findings import KeyAtomicity, Pbs
@@ -330,6 +331,7 @@ class SideFindings:
     snapshots: list[SnapshotInstall] = field(default_factory=list)
     handoffs: list[Handoff] = field(default_factory=list)
     member_changes: list[MemberChange] = field(default_factory=list)
+    gossip: Gossip | None = None
     staleness: Staleness = field(default_factory=Staleness)
     ladder: Ladder = field(default_factory=Ladder)
     pbs: Pbs | None = None

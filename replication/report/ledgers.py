@@ -12,6 +12,7 @@ from replication.analysis.conflict_findings import (
     VanishedWrite,
 )
 from replication.analysis.findings import RunFindings, SideFindings, StaleRead
+from replication.analysis.gossip_findings import Gossip
 from replication.analysis.meanwhile import Handoff
 from replication.report import formats, space_time
 from replication.report.model import Chapter, Table
@@ -72,6 +73,8 @@ def _conflict_sentences(side: SideFindings) -> Iterable[str]:
         )
     yield from _repair_sentences(ledger)
     yield from map(_handoff_sentence, side.handoffs)
+    if side.gossip is not None:
+        yield _gossip_sentence(side.gossip)
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -160,8 +163,42 @@ def _handoff_sentence(each: Handoff) -> str:
     return f"{brought} {refused} for it were refused{_counted(each.refused)}."
 
 
+def _gossip_sentence(found: Gossip) -> str:
+    unheard = f"; {formats.count(found.unheard)} did not reach all" if found.unheard else ""
+    return (
+        f"{formats.plural(found.count, 'time')} a node that was suspected said that it lives. All "
+        f"{formats.count(found.nodes)} knew after {formats.number(found.rounds_mean)} rounds of "
+        f"{formats.setting_duration(found.round_ns)} on average, "
+        f"{formats.count(found.rounds_worst)} at most{unheard}. Push-pull of the textbook takes "
+        f"{formats.number(found.push_pull_rounds)}, log2 of the nodes is "
+        f"{formats.number(found.log2_nodes)}."
+    )
+
+
+def _gossip_table(found: Gossip, origin_ns: int) -> Table:
+    return Table(
+        title="News that went round by gossip: a node that was suspected lives",
+        columns=["node", "incarnation", "said", "the last one knew", "who", "rounds", "known to"],
+        rows=[
+            [
+                formats.value_text(each.node),
+                formats.count(each.incarnation),
+                formats.moment(each.begun_ns, origin_ns),
+                formats.moment(each.ended_ns, origin_ns),
+                formats.value_text(each.last),
+                formats.count(each.rounds),
+                f"{formats.count(each.heard)} of {formats.count(each.of)} others",
+            ]
+            for each in found.spreads
+        ],
+        note=formats.shown_of(len(found.spreads), found.count),
+    )
+
+
 def _conflict_tables(side: SideFindings) -> Iterable[Table]:
     ledger, origin_ns = side.conflicts, side.load_start_ns
+    if side.gossip is not None:
+        yield _gossip_table(side.gossip, origin_ns)
     if ledger.worst_keys:
         yield Table(
             title="The keys that suffered most",

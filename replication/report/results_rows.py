@@ -365,6 +365,22 @@ def _add_catching_up(records: dict[str, list[Record]], side_id: str, side: SideF
                 **_meanwhile(change),
             }
         )
+    if side.gossip is not None:
+        records["gossip"].append(
+            {
+                "id": f"{side_id}-gossip",
+                "side": side_id,
+                "nodes": side.gossip.nodes,
+                "news": side.gossip.count,
+                "unheard": side.gossip.unheard,
+                "rounds_worst": side.gossip.rounds_worst,
+                "round_ms": _ms(side.gossip.round_ns),
+                "rounds_mean": side.gossip.rounds_mean,
+                "push_pull_rounds": side.gossip.push_pull_rounds,
+                "push_pull_ratio": side.gossip.push_pull_ratio,
+                "log2_nodes": side.gossip.log2_nodes,
+            }
+        )
 
 
 def _meanwhile(each: SnapshotInstall | Handoff | MemberChange) -> Record:

@@ -183,7 +183,6 @@ _SECOND: _Tables = {
         [_SIDE],
     ),
 }
-TABLES = (*_FIRST, *_SECOND)
 _THIRD: dict[str, dict[str, type]] = {  # columns that tables were given later
     "failovers": {
         **dict.fromkeys(("split_votes", "pre_votes", "handed_over"), int),
@@ -191,6 +190,18 @@ _THIRD: dict[str, dict[str, type]] = {  # columns that tables were given later
         "predicted_elected_ms": float,
     }
 }
+_FOURTH: _Tables = {
+    "gossip": (
+        {
+            **dict.fromkeys(("id", "side"), str),
+            **dict.fromkeys(("nodes", "news", "unheard", "rounds_worst"), int),
+            **dict.fromkeys(("round_ms", "rounds_mean", "push_pull_rounds"), float),
+            **dict.fromkeys(("push_pull_ratio", "log2_nodes"), float),
+        },
+        [_SIDE],
+    ),
+}
+TABLES = (*_FIRST, *_SECOND, *_FOURTH)
 
 
 def _create(database: Database, tables: _Tables) -> None:
@@ -218,6 +229,7 @@ MIGRATIONS: list[Callable[[Database], Any]] = [
     partial(_create, tables=_FIRST),
     partial(_create, tables=_SECOND),
     partial(_widen, tables=_THIRD),
+    partial(_create, tables=_FOURTH),
 ]
 SCHEMA_VERSION = len(MIGRATIONS)
 

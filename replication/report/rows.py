@@ -9,6 +9,7 @@ from replication.analysis.findings import (
     RunFindings,
     SideFindings,
 )
+from replication.analysis.gossip_findings import Gossip
 from replication.analysis.meanwhile import Handoff, MemberChange
 from replication.report import failover_rows, formats
 from replication.report.failover_rows import LONGER, MANY, note, whole
@@ -49,6 +50,7 @@ def sections(run: RunFindings) -> list[Section]:
                 *_repair_rows(run.sides),
                 *_staleness_rows(run.sides),
                 *_convergence_rows(run.sides),
+                *_gossip_rows(run.sides),
             ],
             "A vanished write was acknowledged, no later writer saw it, and nobody can read it.",
         ),
@@ -274,6 +276,24 @@ def _convergence_rows(sides: Sides) -> Iterable[Row]:
         whole,
         MANY,
         headline=False,
+    )
+
+
+def _gossip_rows(sides: Sides) -> Iterable[Row]:
+    cells = {
+        name: Cell(_went_round(side.gossip))
+        for name, side in sides.items()
+        if side.gossip is not None
+    }
+    if cells:
+        yield Row("Rounds of gossip until all knew", cells)
+
+
+def _went_round(found: Gossip) -> str:
+    return (
+        f"{formats.number(found.rounds_mean)} on average, at most "
+        f"{formats.count(found.rounds_worst)}; push-pull "
+        f"{formats.number(found.push_pull_rounds)}, log2 N {formats.number(found.log2_nodes)}"
     )
 
 

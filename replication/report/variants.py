@@ -13,10 +13,16 @@ from rich.table import Table
 
 from replication.analysis.expect import measure, measured_words
 from replication.analysis.findings import RunFindings, SideFindings, Verdict
+from replication.analysis.gossip_findings import Gossip
 from replication.plan.measures import measure_words
 from replication.report import formats
 
 _FIGURES: tuple[tuple[str, Callable[[SideFindings], str]], ...] = (
+    ("nodes", lambda side: _gossip(side, lambda each: formats.count(each.nodes))),
+    ("rounds until all knew", lambda side: _gossip(side, _rounds)),
+    ("at most", lambda side: _gossip(side, lambda each: formats.count(each.rounds_worst))),
+    ("push-pull", lambda side: _gossip(side, lambda each: formats.number(each.push_pull_rounds))),
+    ("log2 N", lambda side: _gossip(side, lambda each: formats.number(each.log2_nodes))),
     ("acknowledged writes", lambda side: _counted(side, "acknowledged")),
     ("of these lost", lambda side: _counted(side, "lost")),
     ("taken by an old leader beside a new one", lambda side: _split(side)),
@@ -56,6 +62,14 @@ def _split(side: SideFindings) -> str:
 def _acknowledged(side: SideFindings, name: str) -> str:
     found = side.availability.get(name)
     return formats.share(None if found is None else found.ok_share)
+
+
+def _gossip(side: SideFindings, form: Callable[[Gossip], str]) -> str:
+    return formats.DASH if side.gossip is None else form(side.gossip)
+
+
+def _rounds(found: Gossip) -> str:
+    return formats.number(found.rounds_mean)
 
 
 def _outage(side: SideFindings) -> str:

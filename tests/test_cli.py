@@ -160,6 +160,27 @@ def test_a_simulated_write_with_one_replica_is_durable_when_it_is_acknowledged(
     assert side["conflicts"]["sibling_sets"] > 0
 
 
+def test_more_nodes_than_there_can_be_processes_are_refused_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    for words in (("compare",), ("run", "--side", "leaderless")):
+        code, out, err = invoke(*words, "gossip-rounds", "--out", str(tmp_path / "runs"))
+        assert (code, out) == (ExitCode.USAGE, "")
+        assert err.splitlines() == [
+            "gossip-rounds:n100: 100 nodes are too many processes, expected at most 51; "
+            "replication simulate has room for 1,000"
+        ]
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [("simulate",), ("run",)])
+def test_a_scenario_of_one_side_has_no_other(words: tuple[str, ...], tmp_path: Path) -> None:
+    runs = str(tmp_path / "runs")
+    code, _, err = invoke(*words, "gossip-rounds:n3", "--side", "leader", "--out", runs)
+    assert code == ExitCode.USAGE
+    assert err == "gossip-rounds:n3 is about the leaderless side only\n"
+
+
 def test_a_run_that_is_not_there_is_a_usage_error(tmp_path: Path) -> None:
     code, _, err = invoke("report", "nothing", "--out", str(tmp_path / "runs"))
     assert code == ExitCode.USAGE

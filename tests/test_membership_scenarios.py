@@ -79,3 +79,24 @@ def test_nothing_is_lost_while_nodes_come_and_go(name: str, changes: int) -> Non
     assert all(fault.effective for fault in side.faults)
     for check in ("durability", "freshness", "convergence"):
         assert side.findings[check].verdict is Verdict.VALID
+
+
+@pytest.mark.parametrize(
+    ("variant", "nodes", "push_pull", "seconds"),
+    [("n3", 3, 1.5, 6), ("n5", 5, 2.4, 4), ("n50", 50, 5.7, 1)],
+)
+def test_all_know_after_as_many_rounds_of_gossip_as_push_pull_takes(
+    variant: str, nodes: int, push_pull: float, seconds: int
+) -> None:
+    found = side_of(f"gossip-rounds:{variant}", f"run.duration={seconds}s").gossip
+    assert found is not None
+    assert (found.nodes, found.unheard) == (nodes, 0)
+    assert found.count > 9
+    assert found.rounds_mean == pytest.approx(push_pull, rel=0.2)
+
+
+def test_more_nodes_than_processes_can_be_start_and_serve_in_virtual_time() -> None:
+    changes = ("cluster.nodes=60", "simulation.network.loss=0.0", "run.duration=300ms")
+    side = side_of("gossip-rounds:n3", *changes)
+    assert len(side.nodes) == 60
+    assert side.findings["durability"].verdict is Verdict.VALID

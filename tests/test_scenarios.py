@@ -77,6 +77,7 @@ def test_every_promised_scenario_is_there() -> None:
         "outage-beyond-window",
         "false-suspicion",
         "two-joins",
+        "gossip-rounds",
         "mixed-cas",
         "add-and-remove-node",
     } <= set(NAMES)

@@ -14,6 +14,7 @@ for in milliseconds by ``_ms``.
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -25,6 +26,8 @@ from replication.plan.model import Expectation
 
 COUNT = "count"
 _NUMBERS = (int, float, bool)
+
+_hints = cache(get_type_hints)  # every expectation of every scenario asks for the same
 
 
 def known_checks() -> tuple[str, ...]:
@@ -51,7 +54,7 @@ def measure_problem(path: str) -> str | None:
                 return f"{part!r} is no check{_suggestion(part, known_checks())}"
             kind = get_args(kind)[1]
         elif is_dataclass(kind) and isinstance(kind, type):
-            hints = get_type_hints(kind)
+            hints = _hints(kind)
             name = _field_name(part, hints)
             if name is None:
                 return f"{where} has no {part!r}{_suggestion(part, list(hints))}"

@@ -3,6 +3,7 @@
 import json
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from enum import Enum
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -11,6 +12,8 @@ from replication.errors import ConfigError
 
 FORMAT = 1
 T = TypeVar("T")
+
+_hints = cache(get_type_hints)  # thousands of parts of a run are of a dozen kinds
 
 
 def findings_to_json(run: RunFindings) -> str:
@@ -89,7 +92,7 @@ def _parse(kind: Any, value: Any, where: str) -> Any:
 
 
 def _dataclass(kind: Any, record: dict[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     known = [each.name for each in fields(kind)]
     unknown = [name for name in record if name not in known]
     if unknown:

@@ -46,10 +46,10 @@ class Replica:
 
     def load(self, saved: Saved) -> None:
         """Take over what was durable."""
-        for key, encoded in saved.scan(self._space):
-            self._encoded[key.decode()] = encoded
-            if self._forest is not None:
-                self._forest.update(key.decode(), encoded)
+        held = {key.decode(): encoded for key, encoded in saved.scan(self._space)}
+        self._encoded.update(held)
+        if self._forest is not None:
+            self._forest.load(held)
 
     def siblings(self, key: str) -> Siblings:
         """Return what is known of ``key``, EMPTY for nothing."""

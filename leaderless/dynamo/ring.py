@@ -19,10 +19,12 @@ POSITIONS_MAX = 16_384  # remembered: every step of an operation asks for that o
 RINGS_MAX = 8  # remembered: in a simulation all nodes go by the same few
 
 
-@lru_cache(maxsize=POSITIONS_MAX)
-def position(key: str) -> int:
+def position_of(key: str) -> int:
     """Return where ``key`` lies on the ring: 0 to 2**64 - 1, the same on every node for ever."""
     return int.from_bytes(blake2b(key.encode(), digest_size=HASH_BITS // 8).digest(), "big")
+
+
+position = lru_cache(maxsize=POSITIONS_MAX)(position_of)  # the same, for keys that are in use
 
 
 def claim(members: Iterable[NodeId], partitions: int) -> tuple[NodeId, ...]:

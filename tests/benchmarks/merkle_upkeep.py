@@ -1,23 +1,31 @@
-"""What the upkeep of Merkle trees costs a write, in CPU time of three cores together.
+"""What Merkle trees cost: a write, in CPU time of three cores together, and a start.
 
     uv run python -m tests.benchmarks.merkle_upkeep
 
 The same puts (N=3, W=2, 100-byte values, 64 to a round) through three cores without host, network
 or disk, with trees and without, in turn; the table shows the medians of nine rounds each, and the
-ratio. What a host adds to an operation makes the share smaller.
+ratio. What a host adds to an operation makes the share smaller. At a start the trees are built from
+what the store holds; beside it what the store takes to read that from the disk's log.
 """
 
 import statistics
 import time
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 
 from leaderless.dynamo import DynamoCore, DynamoSettings
-from replication.protocol import Effect, Instant, Membership, Request, Send
+from leaderless.dynamo.merkle import MerkleForest
+from leaderless.dynamo.replica import SPACE
+from replication.host.config import SYNC_OFF
+from replication.host.store import Store
+from replication.protocol import Effect, Instant, Membership, Put, Request, Send
 from replication.v1 import storage_pb2
 from tests.support.dynamo_cluster import WALL_NS, Disk
 
 NODES = ("n1", "n2", "n3")
 PUTS, BATCH, KEYS, ROUNDS = 6400, 64, 5000, 9
+STORED, VALUE = 100_000, b"x" * 180
 
 
 class Cores:
@@ -65,6 +73,24 @@ class Cores:
         return (time.process_time() - begun) * 1e6 / PUTS
 
 
+def start_us(folder: Path) -> tuple[float, float]:
+    """Return the microseconds a key that the store and the trees take at a start."""
+    store = Store(folder / "store.log", SYNC_OFF)
+    if not store.get(SPACE, b"user-0"):
+        store.append([Put(SPACE, b"user-%d" % number, VALUE) for number in range(STORED)])
+        store.sync()
+    store.close()
+    begun = time.process_time()
+    store = Store(folder / "store.log", SYNC_OFF)
+    read = time.process_time()
+    held = {key.decode(): value for key, value in store.scan(SPACE)}
+    listed = time.process_time()
+    MerkleForest(DynamoSettings().partitions).load(held)
+    built = time.process_time()
+    store.close()
+    return (read - begun) * 1e6 / STORED, (built - listed) * 1e6 / STORED
+
+
 def main() -> None:
     """Print the table."""
     kinds = {"without": DynamoSettings(anti_entropy_ns=0), "with trees": DynamoSettings()}
@@ -77,6 +103,10 @@ def main() -> None:
         print(f"{kind:12} {median:6.1f} us of CPU per put, three replicas together")
     extra = medians["with trees"] - medians["without"]
     print(f"upkeep       {extra:6.1f} us, {extra / medians['without']:.0%}")
+    with TemporaryDirectory(prefix="merkle-") as folder:
+        starts = [start_us(Path(folder)) for _ in range(ROUNDS)]
+    store_us, trees_us = (statistics.median(each) for each in zip(*starts, strict=True))
+    print(f"a start with {STORED:,} keys: {store_us:.1f} us a key to read, {trees_us:.1f} to build")
 
 
 if __name__ == "__main__":

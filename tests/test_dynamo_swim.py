@@ -11,6 +11,7 @@ from leaderless.dynamo.settings import Detection
 from leaderless.dynamo.swim import ALIVE, DEAD, SUSPECT, Swim
 from leaderless.dynamo.swim_config import SwimConfig, retransmissions, suspicion_timeout_ns
 from leaderless.v1 import dynamo_pb2
+from replication.errors import QuorumUnreachable
 from tests.support.dynamo_cluster import MS, SECOND, Cluster, put
 from tests.support.swim_network import SwimNetwork
 
@@ -245,3 +246,30 @@ def test_false_suspicion_is_counted_and_told() -> None:
     assert refuted.suspicion_refuted.same_life
     assert "n2" in {each.incarnation_learned.peer for each in cluster.told("incarnation_learned")}
     assert sum(cluster.counters(node)["false_suspicions"] for node in cluster.members) > 0
+
+
+def among_very_many() -> tuple[Cluster, str]:
+    """Return a cluster that has just started, and a key whose replicas n1 has not heard of."""
+    settings = DynamoSettings(detector=Detection.SWIM, gossip_ns=0, anti_entropy_ns=0)
+    cluster = Cluster(settings, [f"n{number}" for number in range(1, 61)])
+    node = cluster.cores["n1"]._node
+    keys = (f"k{number}" for number in range(1_000))
+    known = {"n1", *node.lives}
+    return cluster, next(key for key in keys if not known & {*node.ring.preference(key)})
+
+
+def test_node_among_very_many_serves_before_it_has_heard_of_the_replicas() -> None:
+    """It greets a few at the start, and those that it needs when it needs them."""
+    cluster, key = among_very_many()
+    cluster.write("n1", put(key, "a1", w=3))
+    assert cluster.now_ns == 0
+    assert cluster.counters("n1")["forwarded"] == 1
+
+
+def test_node_among_very_many_gives_up_replicas_that_do_not_speak() -> None:
+    cluster, key = among_very_many()
+    node = cluster.cores["n1"]._node
+    for replica in node.ring.preference(key):
+        cluster.stop(replica)
+    assert isinstance(cluster.result("n1", put(key, "a1")), QuorumUnreachable)
+    assert len(node.pending) == 0

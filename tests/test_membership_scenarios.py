@@ -99,4 +99,5 @@ def test_more_nodes_than_processes_can_be_start_and_serve_in_virtual_time() -> N
     changes = ("cluster.nodes=60", "simulation.network.loss=0.0", "run.duration=300ms")
     side = side_of("gossip-rounds:n3", *changes)
     assert len(side.nodes) == 60
+    assert (side.operations["ok"] > 0, side.operations["fail"]) == (True, 0)
     assert side.findings["durability"].verdict is Verdict.VALID

@@ -138,6 +138,7 @@ class DynamoCore:
             # can forward nothing to this node before it has heard of it: let it.
             self._node.lives[sender] = message.life
             self._node.outbox.heartbeat(sender)
+            self._forwarder.heard(now, sender)
         if message.epoch != self._node.outbox.epoch:
             self._rings.hear_epoch(sender, message.epoch)
         known = sender in self._node.peers

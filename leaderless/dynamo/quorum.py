@@ -201,7 +201,7 @@ class PendingForward:
 
     request_id: RequestId
     needed: int  # R or W
-    coordinator: NodeId
+    coordinator: NodeId  # empty: none has been heard of yet, and nothing was sent
 
 
 @dataclass(slots=True)

@@ -154,15 +154,16 @@ class Swim:
 
     def wake_at(self) -> int:
         """Return when ``tick`` has something to do."""
-        times = [self._probe_due_ns, self._push_pull_due_ns]
-        if self._probe is not None and not self._probe.acked:
-            times.append(self._probe.end_ns if self._probe.asked else self._probe.indirect_ns)
-            times.append(self._probe.end_ns)
-        times += [relay.nack_ns for relay in self._relays.values()]
-        if self._queue and self._config.gossip_ns:
-            times.append(self._gossip_due_ns)
-        times += [self._deadline_ns(self._members[peer]) for peer in self._suspects]
-        return min(times)
+        due_ns, probe = min(self._probe_due_ns, self._push_pull_due_ns), self._probe
+        if probe is not None and not probe.acked:
+            due_ns = min(due_ns, probe.end_ns if probe.asked else probe.indirect_ns, probe.end_ns)
+        if self._queue and self._config.gossip_ns and self._gossip_due_ns < due_ns:
+            due_ns = self._gossip_due_ns
+        for relay in self._relays.values():
+            due_ns = min(due_ns, relay.nack_ns)
+        for peer in self._suspects:
+            due_ns = min(due_ns, self._deadline_ns(self._members[peer]))
+        return due_ns
 
     def push_pull(self) -> None:
         """Exchange everything with one random peer, and perhaps with a dead one.

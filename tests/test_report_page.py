@@ -9,7 +9,9 @@ from xml.etree.ElementTree import Element, fromstring
 import pytest
 
 from replication.analysis.findings import RolePeriod, RunFindings
+from replication.analysis.gossip_findings import Gossip, Spread
 from replication.report import figure, panels
+from replication.report.markdown import markdown
 from replication.report.page import page
 from replication.report.summary import summarize
 from tests.support import findings_sample as sample
@@ -224,3 +226,26 @@ def test_every_entry_of_the_contents_leads_to_a_section(run: RunFindings) -> Non
     assert len(anchors) >= 10
     for anchor in anchors:
         assert f'<section id="{anchor}"' in text
+
+
+def test_of_very_many_nodes_the_first_have_a_row() -> None:
+    run = sample.leader_crash()
+    for side in run.sides.values():
+        side.nodes = [f"n{number}" for number in range(1, 1_001)]
+    text = page(run, summarize(run))
+    assert text.count("role of the first 51 of 1,000 nodes") == 2
+    assert ">n51</text>" in text
+    assert ">n52</text>" not in text
+
+
+def test_rounds_of_gossip_are_told_with_every_piece_of_news() -> None:
+    run = sample.leader_crash()
+    side = run.sides["leaderless"]
+    begun_ns = side.load_start_ns + 1_000_000_000
+    spread = Spread("n2", 1, begun_ns, 4, 4, begun_ns + 21_000_000, "n4", 3)
+    side.gossip = Gossip(5, 10_000_000, 40, 1, 2.5, 4, 2.38, 1.05, 2.32, [spread])
+    for text in (page(run, summarize(run)), markdown(summarize(run))):
+        assert "2.50 on average, at most 4; push-pull 2.38, log2 N 2.32" in text
+        assert "1 did not reach all" in text
+        assert "News that went round by gossip" in text
+        assert "1.021 s" in text

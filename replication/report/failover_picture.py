@@ -127,7 +127,7 @@ class _Block:
         self.frame = _frame(subject.side, start_ns, end_ns)
         self.names, hidden = lanes.clients(subject.picture.operations, CLIENTS_MAX)
         self.nodes_top = top + HEAD_HEIGHT
-        self.nodes_bottom = self.nodes_top + len(subject.side.nodes) * NODE_PITCH
+        self.nodes_bottom = self.nodes_top + len(panels.shown_nodes(subject.side)) * NODE_PITCH
         self.clients_top = self.nodes_bottom + 10
         self.clients_bottom = self.clients_top + len(self.names) * lanes.CLIENT_PITCH
         self.bottom = self.clients_bottom + AXIS_HEIGHT
@@ -177,7 +177,7 @@ class _Election:
         self.start_ns = start_ns
         self.frame = _frame(subject.side, start_ns - room_ns, end_ns + 2 * room_ns)
         self.nodes_top = top + HEAD_HEIGHT
-        self.nodes_bottom = self.nodes_top + len(subject.side.nodes) * LARGE_PITCH
+        self.nodes_bottom = self.nodes_top + len(panels.shown_nodes(subject.side)) * LARGE_PITCH
         self.bottom = self.nodes_bottom + AXIS_HEIGHT
 
     def draw(self) -> Iterable[str]:
@@ -221,7 +221,8 @@ def _inside(frame: panels.Frame, each: NodeMark) -> bool:
 
 
 def _rows(side: SideFindings, top: float, pitch: float) -> dict[str, float]:
-    return {node: top + row * pitch + pitch / 2 for row, node in enumerate(side.nodes)}
+    nodes = panels.shown_nodes(side)
+    return {node: top + row * pitch + pitch / 2 for row, node in enumerate(nodes)}
 
 
 def _marks(frame: panels.Frame, subject: _Subject, top: float, pitch: float) -> Iterable[str]:

@@ -127,7 +127,8 @@ class Block:
         latency_top = self.rate.start + PANEL_TITLE_HEIGHT + 6
         self.latency = svg.Log(*scales.latency_ms, latency_top + LATENCY_HEIGHT, latency_top)
         self.roles_top = self.latency.start + PANEL_TITLE_HEIGHT + 6
-        self.roles_bottom = self.roles_top + len(frame.side.nodes) * panels.ROLE_HEIGHT
+        rows = len(panels.shown_nodes(frame.side))
+        self.roles_bottom = self.roles_top + rows * panels.ROLE_HEIGHT
         self.bottom = self.roles_bottom + AXIS_HEIGHT
 
     def draw(self) -> Iterable[str]:
@@ -138,7 +139,9 @@ class Block:
         yield from self._time_axis()
         yield from self._outcomes()
         yield from self._latency()
-        yield self._panel_title("role of each node", self.roles_top)
+        shown, nodes = len(panels.shown_nodes(self.frame.side)), len(self.frame.side.nodes)
+        whose = "each node" if shown == nodes else f"the first {shown} of {nodes:,} nodes"
+        yield self._panel_title(f"role of {whose}", self.roles_top)
         yield from panels.roles(self.frame, self.roles_top)
         yield from panels.fault_labels(self.frame, self.lanes, self.lanes_top)
         for flag in self.flags:

@@ -13,6 +13,7 @@ BARS_MAX = 950  # more would be thinner than the screen can show
 LABEL_CHARACTERS_MAX = 60
 LANE_HEIGHT = 22
 ROLE_HEIGHT = 18
+NODES_SHOWN = 51  # as many as can be processes
 ROLES = ("leader", "follower", "candidate", "replica", "down", "paused")
 
 
@@ -145,12 +146,17 @@ def latency(frame: Frame, points: list[LatencyPoint], y: svg.Log) -> Iterable[st
         yield svg.path(marks, f"{shape_class(kind)} {known}")
 
 
+def shown_nodes(side: SideFindings) -> list[str]:
+    """Return the nodes that have a row: of very many the first ones."""
+    return side.nodes[:NODES_SHOWN]
+
+
 def roles(frame: Frame, top: float, pitch: float = ROLE_HEIGHT) -> Iterable[str]:
     """Yield a row per node with what it was over time; the term stands on a leader's periods.
 
     ``pitch`` is the distance from one node to the next; the strip stands in the middle of it.
     """
-    for row, node in enumerate(frame.side.nodes):
+    for row, node in enumerate(shown_nodes(frame.side)):
         y = top + row * pitch + (pitch - ROLE_HEIGHT) / 2
         yield svg.text(formats.key_text(node), frame.x.start - 10, y + 13, "tick end")
         for period in frame.side.roles:

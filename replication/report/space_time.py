@@ -10,7 +10,7 @@ from string import ascii_uppercase
 
 from replication.analysis.findings import RunFindings, SideFindings
 from replication.analysis.pictures import NodeMark, OperationMark, SpaceTime
-from replication.report import formats, lanes, svg
+from replication.report import formats, lanes, panels, svg
 from replication.report.failover_picture import Drawing
 from replication.report.model import Summary, Table
 
@@ -135,12 +135,16 @@ class _Drawing:
         self.clients = {
             name: TOP + row * CLIENT_PITCH + CLIENT_PITCH / 2 for row, name in enumerate(clients)
         }
+        names = side.nodes
+        if len(names) > panels.NODES_SHOWN:  # only those that have a part in it
+            parts = {each.node for each in picture.nodes}
+            parts.update(*([each.node or "", *each.replicas] for each in picture.operations))
+            names = [each for each in names if each in parts]
         nodes_top = TOP + len(clients) * CLIENT_PITCH + GAP
         self.nodes = {
-            name: nodes_top + row * NODE_PITCH + NODE_PITCH / 2
-            for row, name in enumerate(side.nodes)
+            name: nodes_top + row * NODE_PITCH + NODE_PITCH / 2 for row, name in enumerate(names)
         }
-        self.lanes_bottom = nodes_top + len(side.nodes) * NODE_PITCH
+        self.lanes_bottom = nodes_top + len(names) * NODE_PITCH
         self.bottom = self.lanes_bottom + AXIS_HEIGHT
 
     def at(self, at_ns: int) -> float:

@@ -113,9 +113,7 @@ class FailoverPrediction:
     rounds: int  # of votes; 0: no vote decides, so no election is predicted
     round_ns: int | None  # the median write before the fault
     heard_ns: int = 0  # the mean time since they last heard of the leader
-    write_gap_ns: int | None = (
-        None  # between two writes before the fault, each a word of the leader
-    )
+    write_gap_ns: int | None = None  # between writes before the fault: each a word of the leader
     resigned_ns: int = 0  # when a leader that hears nobody gives up
 
 

@@ -24,9 +24,7 @@ from replication.analysis.latency import nearest_rank
 from replication.analysis.promised import setting
 from replication.analysis.view import OK, View, columns
 
-RATE_NS = (
-    2_000_000_000  # of load before the fault, or what there is of it, tells how often it wrote
-)
+RATE_NS = 2_000_000_000  # so much load before the fault, or what there is, tells how often it wrote
 
 
 @dataclass(frozen=True, slots=True)

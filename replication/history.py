@@ -203,7 +203,7 @@ class History:
     node_cpu_seconds: dict[str, float] = field(default_factory=dict)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)  # node -> name -> count
     # One-way delays in nanoseconds by leg ("write", "acknowledgement", "read", "response",
-    # "forward", "backward", "own", "request", "reply"), sampled; see ``replication.legs``.
+    # "forward", "backward", "own", "queue", "request", "reply"), sampled; see ``replication.legs``.
     delays: dict[str, list[int]] = field(default_factory=dict)
     operations: list[Operation] = field(default_factory=list)
     faults: list[FaultRecord] = field(default_factory=list)

@@ -8,6 +8,10 @@ the machine that all processes of a run share.
 the acknowledgement of the coordinator's own copy: how long after the others had left it was
 durable, 0 if they waited for the same sync.
 
+A leg ends when the core has what came. But a busy node takes a copy and a read that wait for it in
+the order in which they came, so on real processes ``write``, ``read``, ``forward`` and ``request``,
+which race each other, end when they were handed to the connection; ``queue`` is the rest.
+
 What was on its way while a fault lasted is left out: the reads that are predicted are those while
 nothing failed.
 """
@@ -22,7 +26,9 @@ from replication.history import History
 SAMPLES_MAX = 4_000  # of each leg; above it every second one is dropped, evenly in time
 COPY = "write"
 OWN = "own"
+QUEUE = "queue"
 FROM_LEAVING = frozenset({COPY, "backward"})
+TAKEN_IN_ORDER = frozenset({COPY, "read", "forward"})
 
 
 class Thinned:
@@ -53,16 +59,31 @@ class LegDelays:
         for leg, path in fields.items():
             kind, part = path.split(".")
             self._legs.setdefault(kind, []).append((part, leg))
-        self.found = {leg: Thinned() for leg in (*fields, OWN, "request", "reply")}
+        self.found = {leg: Thinned() for leg in (*fields, OWN, QUEUE, "request", "reply")}
 
     def add(self, leg: str, begin_ns: int, end_ns: int) -> None:
         """Take one delay."""
         self.found[leg].add(begin_ns, end_ns)
 
-    def message(self, message: Message, decided_ns: int, left_ns: int, at_ns: int) -> None:
-        """Take what a peer message that arrived at ``at_ns`` says of every leg it travelled."""
+    def message(
+        self,
+        message: Message,
+        decided_ns: int,
+        left_ns: int,
+        at_ns: int,
+        sent_ns: int | None = None,
+    ) -> None:
+        """Take what a peer message that a core has at ``at_ns`` says of every leg it travelled.
+
+        ``sent_ns`` is when it was handed to the connection; without it nothing queues.
+        """
         for leg in self.travelled(message):
-            self.found[leg].add(left_ns if leg in FROM_LEAVING else decided_ns, at_ns)
+            begin_ns = left_ns if leg in FROM_LEAVING else decided_ns
+            if sent_ns is None or leg not in TAKEN_IN_ORDER:
+                self.found[leg].add(begin_ns, at_ns)
+            else:
+                self.found[leg].add(begin_ns, sent_ns)
+                self.found[QUEUE].add(sent_ns, at_ns)
 
     def travelled(self, message: Message) -> Iterator[str]:
         """Yield the legs that a peer message travels."""

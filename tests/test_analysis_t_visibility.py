@@ -182,6 +182,17 @@ def test_the_clients_own_ways_make_reads_fresher() -> None:
     assert [each.predicted for each in found(script).bins] == [1.0]
 
 
+def test_a_read_that_is_passed_on_waits_for_its_first_node_before() -> None:
+    script = leaderless()
+    write = script.write("c1", "k", 0, 2, node="n1")
+    script.history.clients["c2"] = "n3"
+    script.read("c2", "k", 2.5, 3, write, node="n2")  # half a millisecond after
+    script.history.delays = DELAYS | {"forward": [MS // 3]}
+    assert [each.predicted for each in found(script).bins] == [0.0]  # the copy takes 1 ms
+    script.history.delays |= {"queue": [MS // 3]}
+    assert [each.predicted for each in found(script).bins] == [1.0]
+
+
 @pytest.mark.parametrize(("seen", "behind"), [(2, 0), (1, 1), (0, 2)])
 def test_versions_behind_are_counted(seen: int, behind: int) -> None:
     script = leaderless()

@@ -49,7 +49,21 @@ def test_a_copy_counts_from_leaving_and_a_question_from_its_decision() -> None:
         delays.message(message, 10, 30, 100)
     assert delays.found["write"].spans == [(30, 100)]
     assert delays.found["read"].spans == [(10, 100)]
+    assert delays.found["queue"].spans == []
     assert [list(delays.travelled(each)) for each in (COPY, QUESTION)] == [["write"], ["read"]]
+
+
+def test_what_a_node_takes_in_order_ends_when_it_was_sent_and_queues_from_there() -> None:
+    delays = LegDelays(FIELDS)
+    delays.message(COPY, 10, 30, 100, 40)
+    delays.message(QUESTION, 10, 30, 100, 50)
+    assert delays.found["write"].spans == [(30, 40)]
+    assert delays.found["read"].spans == [(10, 50)]
+    assert delays.found["queue"].spans == [(40, 100), (50, 100)]
+    delays = LegDelays({"response": "node_stopping.reason"})
+    delays.message(QUESTION, 10, 30, 100, 40)
+    assert delays.found["response"].spans == [(10, 100)], "it is done something about"
+    assert delays.found["queue"].spans == []
 
 
 def test_what_was_on_its_way_while_a_fault_lasted_is_left_out() -> None:

@@ -77,7 +77,7 @@ def test_both_sides_get_the_same_operations_and_the_same_faults(tmp_path: Path) 
     assert planned[0][:both] == planned[1][:both]
     assert leader.delays == {}
     assert set(leaderless.delays) == {
-        "write", "acknowledgement", "read", "response", "own", "request", "reply",
+        "write", "acknowledgement", "read", "response", "own", "queue", "request", "reply",
     }, "each of three nodes holds every key: nothing is passed on"  # fmt: skip
     assert read_history(tmp_path / "leaderless") == leaderless
     stages = [each.stage for each in told if each.family is Family.LEADER]
@@ -90,7 +90,7 @@ def test_a_leaderless_run_knows_how_long_each_leg_took(tmp_path: Path) -> None:
     assert history.problems == []
     assert list(history.delays) == [
         *("write", "acknowledgement", "read", "response", "forward", "backward"),
-        *("own", "request", "reply"),
+        *("own", "queue", "request", "reply"),
     ]
     assert min(map(len, history.delays.values())) > 10
     lasted_ns = history.settle_end_ns + 10**10

@@ -22,7 +22,15 @@ from math import inf
 
 import numpy as np
 
-from replication.analysis.pbs import Draws, Legs, Own, observed, visibility, within_versions
+from replication.analysis.pbs import (
+    Draws,
+    Legs,
+    Own,
+    Sampler,
+    observed,
+    visibility,
+    within_versions,
+)
 from replication.analysis.promised import setting
 from replication.analysis.staleness import newest_seen_ns
 from replication.analysis.staleness_findings import Pbs, VisibilityBin
@@ -203,9 +211,15 @@ def _thresholds(view: View, found: Pbs, kinds: set[_Kind]) -> dict[_Kind, Draws]
         found.note = "the one-way delays of messages were not recorded"
         return {}
     found.drawn_from = {leg: len(values) for leg, values in delays.items()}
-    write, acknowledgement, read, response = (observed(delays[leg]) for leg in _LEGS)
     own = observed(delays["own"]) if "own" in delays else None
-    legs = Legs(write, acknowledgement, read, response, own)
+    # What a core is to do something about waits for it first; copies are taken in the same order.
+    legs = Legs(
+        observed(delays["write"]),
+        _queued(delays, "acknowledgement"),
+        _queued(delays, "read"),
+        _queued(delays, "response"),
+        own,
+    )
     result = {}
     for number, kind in enumerate(sorted(kinds, key=repr)):
         rng = np.random.default_rng([SEED, number])
@@ -215,9 +229,18 @@ def _thresholds(view: View, found: Pbs, kinds: set[_Kind]) -> dict[_Kind, Draws]
         if kind.write_forwarded:
             on_the_way += draw("backward")
         if kind.read_forwarded:
-            on_the_way += draw("forward")
+            on_the_way += draw("queue") + draw("forward")
         result[kind] = np.sort(rng.permutation(drawn.thresholds) - on_the_way)
     return result
+
+
+def _queued(delays: dict[str, Draws], leg: str) -> Sampler:
+    """Return a sampler of a leg and of the wait for the core that it begins at."""
+    way = observed(delays[leg])
+    if "queue" not in delays:
+        return way
+    wait = observed(delays["queue"])
+    return lambda rng, trials, replicas: wait(rng, trials, replicas) + way(rng, trials, replicas)
 
 
 def _extra(delays: dict[str, Draws], rng: np.random.Generator, leg: str) -> Draws:

@@ -7,6 +7,7 @@ timer is set per operation; whoever submits keeps the deadlines.
 
 import asyncio
 import contextlib
+import time
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import grpc
@@ -142,6 +143,9 @@ class Pipeline:
         if self._value_bytes > MESSAGE_BYTES_MAX:
             batch, self._queue = _split(batch)
         self._value_bytes = sum(_value_bytes(each) for each in self._queue)
+        now_ns = time.monotonic_ns()
+        for operation in batch:
+            self._waiting[operation.number][1].sent_ns = now_ns
         return batch
 
     def _take(self, response: storage_pb2.PipelineResponse) -> None:
@@ -149,8 +153,7 @@ class Pipeline:
             found = self._waiting.pop(result.number, None)
             if found is not None:
                 sink, attempt = found
-                if result.left_ns:
-                    attempt.at_node_ns = (result.submitted_ns, result.left_ns)
+                attempt.left_ns = result.left_ns
                 sink.answered(attempt, _result(result))
 
     def _broken(self, code: str) -> None:

@@ -73,7 +73,8 @@ class Attempt:
     request: StorageRequest
     node_timeout_ns: int
     deadline_ns: int
-    at_node_ns: tuple[int, int] | None = None  # with the answer, if told: it came there, it left
+    sent_ns: int = 0  # when it was handed to the connection
+    left_ns: int = 0  # when the answer left the node, if it told; all on the machine's own clock
 
 
 @dataclass(slots=True)

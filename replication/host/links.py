@@ -184,7 +184,7 @@ class Link:
         try:
             response = peer_pb2.ExchangeResponse(frame=frame, messages=messages)
             if self._stamps:
-                response.stamps.extend(stamps_of(messages))
+                response.stamps.extend(stamps_of(messages, time.monotonic_ns()))
             await write(response)
         except BaseException:
             self.queue_dropped += len(messages)
@@ -299,7 +299,7 @@ class Link:
             sender=self._node if number == 1 else "", frame=number, messages=frame
         )
         if self._stamps:
-            request.stamps.extend(stamps_of(frame))
+            request.stamps.extend(stamps_of(frame, time.monotonic_ns()))
         watch = asyncio.get_running_loop().call_later(STALL_SECONDS, self._stalled)
         try:
             await stream.write(request)

@@ -13,7 +13,6 @@ import grpc.aio
 from replication.errors import InvalidRequest, OperationError, Overloaded
 from replication.host.edge import failure
 from replication.host.node import Node
-from replication.host.stamps import Stamps
 from replication.protocol import Backend, Response, check
 from replication.v1 import storage_pb2
 
@@ -78,22 +77,11 @@ class Pipeline:
             return
         try:
             timeout_ns = operation.timeout_ms * 1_000_000 or self._limit_ns
-            if self._stamps is None:
-                self._node.submit(self, number, body, now_ns + timeout_ns)
-            else:
-                stay = _Stay(self, self._stamps)
-                self._node.submit(stay, number, body, now_ns + timeout_ns)
-                self._stamps.entering.append(stay)
+            self._node.submit(self, number, body, now_ns + timeout_ns)
         except Overloaded as error:
             self.complete(number, error)
 
-    def complete(
-        self,
-        token: int,
-        result: Response | OperationError,
-        submitted_ns: int = 0,
-        left_ns: int = 0,
-    ) -> None:
+    def complete(self, token: int, result: Response | OperationError) -> None:
         """Put a result into the next response."""
         if self._gone:
             return
@@ -103,9 +91,8 @@ class Pipeline:
             self._news.set()
         slot = self._responses[-1].results.add()
         slot.number = token
-        if left_ns:
-            slot.submitted_ns = submitted_ns
-            slot.left_ns = left_ns
+        if self._stamps is not None:
+            slot.left_ns = self._stamps.now_ns
         if isinstance(result, storage_pb2.PutResponse):
             slot.put.CopyFrom(result)
         elif isinstance(result, storage_pb2.GetResponse):
@@ -129,17 +116,3 @@ class Pipeline:
                 await self._context.write(response)
                 self._unanswered -= len(response.results)
                 self._room.set()
-
-
-class _Stay:
-    """One operation whose time in this node is told with its result."""
-
-    __slots__ = ("_pipeline", "_stamps", "submitted_ns")
-
-    def __init__(self, pipeline: Pipeline, stamps: Stamps) -> None:
-        self._pipeline = pipeline
-        self._stamps = stamps
-        self.submitted_ns = 0
-
-    def complete(self, token: int, result: Response | OperationError) -> None:
-        self._pipeline.complete(token, result, self.submitted_ns, self._stamps.now_ns)

@@ -1,4 +1,4 @@
-"""When messages and operations began their way, to tell how long they took (``replication.legs``).
+"""When messages began their way, to tell how long they took (``replication.legs``).
 
 One message in some carries a stamp, and its receiver takes the time at which its core has it.
 Everything that happens in one turn of the core happens at one moment, that of the turn's begin, and
@@ -9,7 +9,6 @@ The clock is the machine's own, whatever the core is shown.
 
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
 
 from google.protobuf.message import Message
 
@@ -39,12 +38,6 @@ class Chosen(Send):
         self.left_ns = 0  # not yet
 
 
-class Entering(Protocol):
-    """An operation that waits for the turn in which the core has it."""
-
-    submitted_ns: int
-
-
 class Stamps:
     """Belongs to one node. ``now_ns`` is the moment of the turn, or of the sync that ended."""
 
@@ -52,7 +45,6 @@ class Stamps:
         """Take from ``fields`` which part of a message travels which leg."""
         self.delays = LegDelays(fields)
         self.now_ns = 0
-        self.entering: list[Entering] = []
         self._copy: Chosen | None = None  # that is in the list of effects
         self._writing: deque[tuple[int, Chosen]] = deque()  # and the batch of the own copy
         self._arrived: list[tuple[Message, peer_pb2.Stamp]] = []
@@ -64,11 +56,8 @@ class Stamps:
         """A turn begins: its core has everything that waited."""
         self.now_ns = now_ns
         for message, stamp in self._arrived:
-            self.delays.message(message, stamp.decided_ns, stamp.left_ns, now_ns)
-        for operation in self.entering:
-            operation.submitted_ns = now_ns
+            self.delays.message(message, stamp.decided_ns, stamp.left_ns, now_ns, stamp.sent_ns)
         self._arrived.clear()
-        self.entering.clear()
 
     def arrived(self, message: Message, stamp: peer_pb2.Stamp) -> None:
         """A message waits for the next turn."""
@@ -108,10 +97,13 @@ class Stamps:
             self.delays.add(OWN, copy.left_ns or self.now_ns, self.now_ns)
 
 
-def stamps_of(frame: Sequence[bytes]) -> Iterator[peer_pb2.Stamp]:
-    """Yield what a frame says besides its messages."""
+def stamps_of(frame: Sequence[bytes], now_ns: int) -> Iterator[peer_pb2.Stamp]:
+    """Yield what a frame that is sent now says besides its messages."""
     for position, message in enumerate(frame):
         if type(message) is Stamped:
             yield peer_pb2.Stamp(
-                position=position, decided_ns=message.decided_ns, left_ns=message.left_ns
+                position=position,
+                decided_ns=message.decided_ns,
+                left_ns=message.left_ns,
+                sent_ns=now_ns,
             )

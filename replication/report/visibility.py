@@ -54,9 +54,7 @@ def _sentences(found: Pbs) -> Iterable[str]:
         yield (
             f"Predicted by drawing from {formats.plural(delays, 'one-way delay')} of the run's own "
             "messages. The model knows no read repair, no hints, no anti-entropy and no faults: "
-            "where those run, reads are fresher than predicted. Each delay is drawn by itself: a "
-            "copy and a read that wait for the same busy node wait together, and such reads are "
-            "fresher too."
+            "where those run, reads are fresher than predicted."
         )
     if found.note:
         yield f"No prediction: {formats.sentence(found.note)}."

@@ -107,14 +107,19 @@ class Driver:
         if self.failure is not None:
             raise self.failure
 
-    def record(self, operation: Operation, at_node_ns: tuple[int, int] | None = None) -> None:
-        """Keep an operation that has ended, perhaps with when it was at its node."""
+    def record(self, operation: Operation, attempt: Attempt | None = None) -> None:
+        """Keep an operation that has ended, with the attempt that was answered last."""
         self.operations.append(operation)
         self.counts[operation.outcome] += 1
-        if at_node_ns is not None and operation.attempts == 1 and operation.complete_ns is not None:
-            submitted_ns, left_ns = (each - self.zero_ns for each in at_node_ns)
-            self.delays.add("request", operation.invoke_ns, submitted_ns)
-            self.delays.add("reply", left_ns, operation.complete_ns)
+        if (
+            operation.outcome is Outcome.OK
+            and operation.complete_ns is not None
+            and operation.attempts == 1
+            and attempt is not None
+            and attempt.left_ns
+        ):
+            self.delays.add("request", operation.invoke_ns, attempt.sent_ns - self.zero_ns)
+            self.delays.add("reply", attempt.left_ns - self.zero_ns, operation.complete_ns)
 
     def client_done(self) -> None:
         """One client has nothing more to do."""
@@ -158,7 +163,7 @@ class _Client:
         self._window = window
         self._name = session.client.name
         self._attempt: Attempt | None = None
-        self._at_node_ns: tuple[int, int] | None = None  # the attempt that was answered last
+        self._answered: Attempt | None = None  # the last one that was
         self._stopped = False
 
     def start(self) -> None:
@@ -188,12 +193,12 @@ class _Client:
     def _arrive(self, attempt: Attempt, result: StorageResponse | OperationError) -> None:
         if attempt is self._attempt:
             self._attempt = None
-            self._at_node_ns = attempt.at_node_ns
+            self._answered = attempt
             self._go_on(lambda: self._session.answered(self._driver.now_ns(), result))
 
     def _time_out(self, attempt: Attempt) -> None:
         if attempt is self._attempt:
-            self._attempt = self._at_node_ns = None
+            self._attempt = self._answered = None
             self._go_on(lambda: self._session.timed_out(self._driver.now_ns()))
 
     def _resume(self) -> None:
@@ -220,7 +225,7 @@ class _Client:
         if isinstance(step, Wait):
             self._at(step.until_ns, self._resume)
             return None
-        self._driver.record(step.operation, self._at_node_ns)
+        self._driver.record(step.operation, self._answered)
         return self._next(step.rest_ns)
 
     def _send(self, attempt: Attempt) -> bool:

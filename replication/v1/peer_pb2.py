@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19replication/v1/peer.proto\x12\x0ereplication.v1\"i\n\x0f\x45xchangeRequest\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\r\n\x05\x66rame\x18\x02 \x01(\x04\x12\x10\n\x08messages\x18\x03 \x03(\x0c\x12%\n\x06stamps\x18\x04 \x03(\x0b\x32\x15.replication.v1.Stamp\"Z\n\x10\x45xchangeResponse\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x03(\x0c\x12%\n\x06stamps\x18\x03 \x03(\x0b\x32\x15.replication.v1.Stamp\">\n\x05Stamp\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x12\n\ndecided_ns\x18\x02 \x01(\x03\x12\x0f\n\x07left_ns\x18\x03 \x01(\x03\x32`\n\x0bPeerService\x12Q\n\x08\x45xchange\x12\x1f.replication.v1.ExchangeRequest\x1a .replication.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19replication/v1/peer.proto\x12\x0ereplication.v1\"i\n\x0f\x45xchangeRequest\x12\x0e\n\x06sender\x18\x01 \x01(\t\x12\r\n\x05\x66rame\x18\x02 \x01(\x04\x12\x10\n\x08messages\x18\x03 \x03(\x0c\x12%\n\x06stamps\x18\x04 \x03(\x0b\x32\x15.replication.v1.Stamp\"Z\n\x10\x45xchangeResponse\x12\r\n\x05\x66rame\x18\x01 \x01(\x04\x12\x10\n\x08messages\x18\x02 \x03(\x0c\x12%\n\x06stamps\x18\x03 \x03(\x0b\x32\x15.replication.v1.Stamp\"O\n\x05Stamp\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x12\n\ndecided_ns\x18\x02 \x01(\x03\x12\x0f\n\x07left_ns\x18\x03 \x01(\x03\x12\x0f\n\x07sent_ns\x18\x04 \x01(\x03\x32`\n\x0bPeerService\x12Q\n\x08\x45xchange\x12\x1f.replication.v1.ExchangeRequest\x1a .replication.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,7 +36,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCHANGERESPONSE']._serialized_start=152
   _globals['_EXCHANGERESPONSE']._serialized_end=242
   _globals['_STAMP']._serialized_start=244
-  _globals['_STAMP']._serialized_end=306
-  _globals['_PEERSERVICE']._serialized_start=308
-  _globals['_PEERSERVICE']._serialized_end=404
+  _globals['_STAMP']._serialized_end=323
+  _globals['_PEERSERVICE']._serialized_start=325
+  _globals['_PEERSERVICE']._serialized_end=421
 # @@protoc_insertion_point(module_scope)

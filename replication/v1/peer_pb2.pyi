@@ -94,22 +94,26 @@ class Stamp(_message.Message):
     POSITION_FIELD_NUMBER: _builtins.int
     DECIDED_NS_FIELD_NUMBER: _builtins.int
     LEFT_NS_FIELD_NUMBER: _builtins.int
+    SENT_NS_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """of the message in its frame, from 0"""
     decided_ns: _builtins.int
     """the core gave it to its host"""
     left_ns: _builtins.int
     """the writes before it were durable"""
+    sent_ns: _builtins.int
+    """its frame was"""
     def __init__(
         self,
         *,
         position: _builtins.int = ...,
         decided_ns: _builtins.int = ...,
         left_ns: _builtins.int = ...,
+        sent_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_ns", b"decided_ns", "left_ns", b"left_ns", "position", b"position"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decided_ns", b"decided_ns", "left_ns", b"left_ns", "position", b"position", "sent_ns", b"sent_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

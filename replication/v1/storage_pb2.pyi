@@ -606,14 +606,12 @@ class PipelineResult(_message.Message):
     DELETE_FIELD_NUMBER: _builtins.int
     COMPARE_AND_SET_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
-    SUBMITTED_NS_FIELD_NUMBER: _builtins.int
     LEFT_NS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    submitted_ns: _builtins.int
-    """Where delays are measured, on the monotonic clock of the node's machine: when the core had the
-    operation, and when the answer left it. 0: not told.
-    """
     left_ns: _builtins.int
+    """Where delays are measured: when the answer left the core's host, on the monotonic clock of its
+    machine. 0: not told.
+    """
     @_builtins.property
     def get(self) -> Global___GetResponse: ...
     @_builtins.property
@@ -633,12 +631,11 @@ class PipelineResult(_message.Message):
         delete: Global___DeleteResponse | None = ...,
         compare_and_set: Global___CompareAndSetResponse | None = ...,
         failure: Global___OperationFailure | None = ...,
-        submitted_ns: _builtins.int = ...,
         left_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["compare_and_set", b"compare_and_set", "delete", b"delete", "failure", b"failure", "get", b"get", "put", b"put", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare_and_set", b"compare_and_set", "delete", b"delete", "failure", b"failure", "get", b"get", "left_ns", b"left_ns", "number", b"number", "put", b"put", "result", b"result", "submitted_ns", b"submitted_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compare_and_set", b"compare_and_set", "delete", b"delete", "failure", b"failure", "get", b"get", "left_ns", b"left_ns", "number", b"number", "put", b"put", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["get", "put", "delete", "compare_and_set", "failure"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015

@@ -12,7 +12,8 @@ import pytest
 
 from replication.client.grpc_client import Pipelines, UnaryClient
 from replication.client.pipeline import MESSAGE_BYTES_MAX, Pipeline
-from replication.client.session import Attempt, Session
+from replication.client.session import Session
+from replication.client.steps import Attempt
 from replication.cluster.ports import LOOPBACK, Ports
 from replication.errors import (
     Conflict,

@@ -1,6 +1,7 @@
 """Clients that send a write of unknown fate again: same write id, bounded, no false failure."""
 
-from replication.client.session import Attempt, Finished, Session, Wait
+from replication.client.session import Session
+from replication.client.steps import Attempt, Finished, Wait
 from replication.errors import Conflict, Indefinite, LeadershipLost, NotLeader, Overloaded
 from replication.history import OperationKind, Outcome, Phase
 from replication.plan.model import PlannedClient, PlannedOperation, Route

@@ -8,15 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from replication.client.requests import COVERED_IDS_MAX
-from replication.client.session import (
-    MILLISECOND_NS,
-    PAUSES_NS,
-    Attempt,
-    Finished,
-    Session,
-    Step,
-    Wait,
-)
+from replication.client.session import MILLISECOND_NS, PAUSES_NS, Session
+from replication.client.steps import Attempt, Finished, Step, Wait
 from replication.errors import (
     Conflict,
     Indefinite,

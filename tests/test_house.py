@@ -19,6 +19,7 @@ PURE = (
     "replication/legs.py",
     "replication/plan",
     "replication/client/session.py",
+    "replication/client/steps.py",
     "replication/simulation",
     "replication/analysis",
     "replication/exchange",

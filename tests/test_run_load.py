@@ -9,7 +9,8 @@ from random import Random
 import pytest
 
 from replication.client.pipeline import Sink
-from replication.client.session import MILLISECOND_NS, Attempt, Session
+from replication.client.session import MILLISECOND_NS, Session
+from replication.client.steps import Attempt
 from replication.errors import NotLeader, OperationError, Overloaded
 from replication.history import Operation, OperationKind, Outcome, Phase
 from replication.plan.model import LinkRule, PlannedClient, PlannedOperation, Route

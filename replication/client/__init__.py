@@ -1,8 +1,8 @@
 """What a client does: which node it asks, when it asks again, and what it knows at the end.
 
-- ``session`` decides (pure). One :class:`~replication.client.session.Session` is one client: a
-  single thread of operations. The load driver performs it on real nodes and the simulation in
-  virtual time, so both sides of a comparison and both ways of running it share one retry policy.
+- ``session`` decides the next of its ``steps`` (pure). One ``Session`` is one client: a single
+  thread of operations. The load driver performs it on real nodes and the simulation in virtual
+  time, so both sides of a comparison and both ways of running it share one retry policy.
 - ``suspicion`` is what it knows of silent nodes, ``updates`` what it writes having read (pure).
 - ``command`` decides whom an operator's command goes to (pure).
 - ``reading_back`` says who reads which key when all is healed (pure).

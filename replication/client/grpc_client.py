@@ -16,7 +16,8 @@ from grpc_status import rpc_status
 
 from replication.client.channel import open_channel
 from replication.client.pipeline import Pipeline, Sink
-from replication.client.session import Attempt, Finished, Session, Wait
+from replication.client.session import Session
+from replication.client.steps import Attempt, Finished, Wait
 from replication.errors import (
     ERROR_DOMAIN,
     Indefinite,

@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from replication.client.channel import open_channel
-from replication.client.session import Attempt
+from replication.client.steps import Attempt
 from replication.errors import Indefinite, OperationError, Unreachable, operation_error
 from replication.protocol import NodeId, StorageResponse
 from replication.v1 import storage_pb2, storage_pb2_grpc

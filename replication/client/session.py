@@ -1,8 +1,8 @@
 """The routing and retry policy of one client, as a pure state machine.
 
 A session is given planned operations, the time and what became of each attempt. It answers with
-the next step: an :class:`Attempt` at some node, a :class:`Wait`, or :class:`Finished`. Whoever
-performs it (the load driver, the simulation) keeps one step outstanding at a time.
+the next step (``steps``). Whoever performs it (the load driver, the simulation) keeps one step
+outstanding at a time.
 
 **What is tried again.** Reads, and operations that were refused with a definite error. A write
 whose fate is not known is not sent again: it ends as ``unknown``, and its write id may show up in a
@@ -20,8 +20,6 @@ suspected for a while: others are asked first, and hints at it count only in a l
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 from replication.client.requests import (
     NOTHING_CARRIED,
@@ -34,6 +32,7 @@ from replication.client.requests import (
     record_response,
     write_id,
 )
+from replication.client.steps import Attempt, Finished, Step, Wait
 from replication.client.suspicion import Suspicions
 from replication.client.updates import derived
 from replication.errors import (
@@ -59,43 +58,6 @@ REST_NS = 20 * MILLISECOND_NS
 READ_TIMEOUT_SHARE = 4  # a read gives its first node a quarter of the operation's time
 READ_TIMEOUT_NS_MIN = 200 * MILLISECOND_NS
 ANSWER_MARGIN_NS_MAX = 50 * MILLISECOND_NS
-
-
-@dataclass(slots=True)
-class Attempt:
-    """Send ``request`` to ``node``; when nothing came back at ``deadline_ns``, it timed out.
-
-    The node is told ``node_timeout_ns``, which is a little less, so that it can still say what it
-    knows. An answer that arrives after its attempt timed out is dropped by whoever performs.
-    """
-
-    node: NodeId
-    request: StorageRequest
-    node_timeout_ns: int
-    deadline_ns: int
-    sent_ns: int = 0  # when it was handed to the connection
-    left_ns: int = 0  # when the answer left the node, if it told; all on the machine's own clock
-
-
-@dataclass(slots=True)
-class Wait:
-    """Do nothing, then call ``resume``."""
-
-    until_ns: int
-
-
-@dataclass(slots=True)
-class Finished:
-    """The operation has ended. A closed loop rests ``rest_ns`` before its next one.
-
-    Without the rest, a client that is refused at once would burn its plan in no time.
-    """
-
-    operation: Operation
-    rest_ns: int
-
-
-Step: TypeAlias = Attempt | Wait | Finished
 
 
 class Session:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from replication.client.pipeline import Sink
-from replication.client.session import Attempt, Session, Step, Wait
+from replication.client.session import Session
+from replication.client.steps import Attempt, Step, Wait
 from replication.errors import OperationError, Unreachable
 from replication.history import (
     CPU_SHARE_MAX,

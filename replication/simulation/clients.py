@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from replication.client.session import Attempt, Finished, Session, Step, Wait
+from replication.client.session import Session
+from replication.client.steps import Attempt, Finished, Step, Wait
 from replication.history import Operation, Phase
 from replication.plan.model import PlannedOperation
 from replication.simulation.watching import Call, Result

@@ -77,3 +77,21 @@ def test_leaderless_nodes_are_hurt_by_name(tmp_path: Path) -> None:
         both = shell.output("kv get color --replicas 3 --timeout 5")
         assert "blue" in both
         assert "red" in both, "a conflict, shown live"
+
+
+def test_several_clusters_are_shown_together_and_hurt_by_name(tmp_path: Path) -> None:
+    with cluster(tmp_path, "raft") as shell:
+        shell.output("up dynamo --nodes 3")
+        both = shell.output("status")
+        assert "raft (" in both
+        assert "dynamo (" in both
+        for line in ("fault kill n1", "status --format json"):
+            which = shell(line)
+            assert which.exit_code == ExitCode.USAGE
+            assert (
+                which.stderr.strip() == "several clusters are up: dynamo, raft; say which, by name"
+            )
+        assert shell.output("fault kill n1 --cluster dynamo").endswith("is gone: SIGKILL")
+        assert role_of(shell, "n1") == "does"  # not answer: dynamo comes first
+        assert shell.output("down dynamo") == "dynamo is down"
+        assert role_of(shell, "n1") != "does"

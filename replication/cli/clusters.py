@@ -27,20 +27,25 @@ NAME, NAME_WORDS = r"[A-Za-z0-9_][A-Za-z0-9._-]*", "letters, digits, dots, - and
 
 def find_cluster(runs: Path, name: str | None) -> "Detached":
     """Return the cluster of this name, or the only one that is up; raise ConfigError."""
+    found = find_clusters(runs, name)
+    if len(found) > 1:
+        names = ", ".join(state.name for state in found)
+        raise ConfigError([f"several clusters are up: {names}; say which, by name"])
+    return found[0]
+
+
+def find_clusters(runs: Path, name: str | None) -> "list[Detached]":
+    """Return the cluster of this name, or all that are up; raise ConfigError when there is none."""
     from replication.cluster.detached import list_states
 
     alive = [state for state in list_states(runs / UP) if state.alive]
-    names = ", ".join(state.name for state in alive)
-    if name is None and len(alive) == 1:
-        return alive[0]
-    for state in alive:
-        if state.name == name:
-            return state
     if not alive:
         raise ConfigError([f"no cluster is up in {runs / UP}; start one: replication up raft"])
-    if name is None:
-        raise ConfigError([f"several clusters are up: {names}; say which with --cluster"])
-    raise ConfigError([f"no cluster {name!r} is up; there is {names}"])
+    found = [state for state in alive if name in (None, state.name)]
+    if not found:
+        names = ", ".join(state.name for state in alive)
+        raise ConfigError([f"no cluster {name!r} is up; there is {names}"])
+    return found
 
 
 @click.command("up")
@@ -133,6 +138,8 @@ def down_command(name: str | None, everything: bool, runs: Path) -> None:
 def status_command(name: str | None, watch: bool, runs: Path, output: str) -> None:
     """Show what each node of a cluster believes: role, term, leader, positions in the log.
 
+    Without NAME, of every cluster that is up.
+
     \b
     $ replication status
     raft (runs/up/raft)
@@ -141,16 +148,15 @@ def status_command(name: str | None, watch: bool, runs: Path, output: str) -> No
     n3    leader       1  n3           7        7  n2 4       3  4715
     ...
     """
-    state = find_cluster(runs, name)
     if watch and output == "json":
         raise ConfigError(["--watch shows a table, expected --format text with it"])
     if watch:
-        _watch(state)
+        asyncio.run(_watch(find_clusters(runs, name)))
         return
-    statuses = asyncio.run(_statuses(state))
     if output == "json":
         from google.protobuf.json_format import MessageToDict
 
+        statuses = asyncio.run(_statuses(find_cluster(runs, name)))
         record = {
             node: MessageToDict(answer, preserving_proto_field_name=True)
             for node, answer in statuses.items()
@@ -159,8 +165,9 @@ def status_command(name: str | None, watch: bool, runs: Path, output: str) -> No
         return
     from rich.console import Console
 
-    click.echo(f"{state.name} ({state.folder})")
-    Console().print(_table(state, statuses))
+    for state in find_clusters(runs, name):
+        click.echo(f"{state.name} ({state.folder})")
+        Console().print(_table(state, asyncio.run(_statuses(state))))
 
 
 async def _statuses(state: "Detached") -> "dict[str, StatusResponse]":
@@ -173,28 +180,36 @@ async def _statuses(state: "Detached") -> "dict[str, StatusResponse]":
         await control.close()
 
 
-def _watch(state: "Detached") -> None:
-    """Show the table until Ctrl-C, or until the cluster is gone."""
+async def _watch(states: "list[Detached]") -> None:
+    """Show the tables until Ctrl-C, or until all of these clusters are down."""
+    from rich.console import Group
     from rich.live import Live
 
     from replication.cluster.control import Control
 
-    async def show() -> None:
-        # A connection is made once: a node that was started again is found by it, a little later.
-        control = Control(state.endpoints, state.secret)
-        try:
-            with Live(auto_refresh=False) as live:
-                while state.alive:
-                    statuses = await control.statuses(state.endpoints, WATCH_TIMEOUT_S)
-                    for node in state.endpoints.keys() - statuses.keys():
-                        await control.forget(node)
-                    live.update(_table(state, statuses), refresh=True)
-                    await asyncio.sleep(WATCH_SECONDS)
-        finally:
-            await control.close()
+    controls = {state.name: Control(state.endpoints, state.secret) for state in states}
 
-    asyncio.run(show())
-    click.echo(f"{state.name} is down")
+    async def look(state: "Detached") -> "dict[str, StatusResponse]":
+        control = controls[state.name]
+        found = await control.statuses(state.endpoints, WATCH_TIMEOUT_S)
+        # A node that is started again is found by a fresh connection at once.
+        for node in state.endpoints.keys() - found.keys():
+            await control.forget(node)
+        return found
+
+    try:
+        with Live(auto_refresh=False) as live:
+            while up := [state for state in states if state.alive]:
+                found = await asyncio.gather(*map(look, up))
+                parts: list[Table | str] = []
+                for state, statuses in zip(up, found, strict=True):
+                    parts += [state.name, _table(state, statuses)]
+                live.update(Group(*parts), refresh=True)
+                await asyncio.sleep(WATCH_SECONDS)
+    finally:
+        for control in controls.values():
+            await control.close()
+    click.echo("nothing is up any more")
 
 
 def _table(state: "Detached", statuses: "dict[str, StatusResponse]") -> "Table":

@@ -283,14 +283,14 @@ async def run(rounds: int, seconds: float, only: str | None) -> dict[Row, list[S
 def print_table(results: dict[Row, list[Sample]]) -> None:
     """Print medians, and the ratio to the ceiling of the same round where there is one."""
     print(
-        f"{'':24}{'':11}{'':14}{'op/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'/ echo':>8}{'p50 ratio':>11}"
+        f"{'':26}{'':11}{'':14}{'op/s':>9}{'p50 ms':>9}{'p99 ms':>9}{'/ echo':>8}{'p50 ratio':>11}"
     )
     for (who, what, how), samples in results.items():
         rate, p50, p99 = (
             statistics.median(getattr(each, name) for each in samples)
             for name in ("rate", "p50_ms", "p99_ms")
         )
-        line = f"{who:24}{what:11}{how:14}{rate:9.0f}{p50:9.2f}{p99:9.2f}"
+        line = f"{who:26}{what:11}{how:14}{rate:9.0f}{p50:9.2f}{p99:9.2f}"
         ceiling = results.get(("echo", "put", how))
         if ceiling and who != "echo":
             ratio = statistics.median(

@@ -65,6 +65,22 @@ def test_a_leader_that_is_cut_off_or_asleep_is_replaced_and_heals(tmp_path: Path
         assert shell.output("kv get color --timeout 5") == "green"
 
 
+def test_a_node_that_cannot_start_says_why_at_once(tmp_path: Path) -> None:
+    with cluster(tmp_path, "raft") as shell:
+        shell.output("kv put color blue")
+        shell.output("fault kill n1 n2")
+        store = shell.folder / "up/raft/n1/store.log"
+        data = bytearray(store.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        store.write_bytes(data)
+        failed = shell("fault start")
+        assert failed.exit_code == ExitCode.BROKEN
+        assert failed.stderr.startswith("n1 did not start\n")
+        assert "DATA_LOSS" in failed.stderr
+        assert role_of(shell, "n1") == "does"  # not answer
+        assert role_of(shell, "n2") != "does"
+
+
 def test_leaderless_nodes_are_hurt_by_name(tmp_path: Path) -> None:
     with cluster(tmp_path, "dynamo") as shell:
         assert shell("fault kill leader").stderr.strip() == "nobody leads dynamo now"

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from replication.cluster.control import Control
-from replication.cluster.detached import Detached, read_state
+from replication.cluster.detached import LOG_FILE, Detached, read_state
 from replication.cluster.launcher import what_is_missing
+from replication.cluster.process import LOG_FILE as NODE_LOG
 from replication.cluster.process import NodeFailed, process_state
 from replication.errors import ConfigError
 from replication.protocol import NodeId
@@ -22,8 +23,8 @@ from replication.v1 import event_pb2
 START_TIMEOUT_S = 10.0
 CHANGE_TIMEOUT_S = 1.0  # what the kernel may take to end, stop or continue a process
 POLL_S = 0.005
-START_POLL_S = 0.05
 WHOLE_TIMEOUT_S = 10.0
+WHOLE_POLL_S = 0.05
 LEADER = "leader"
 
 
@@ -123,17 +124,25 @@ def start(state: Detached) -> list[str]:
     down = [node for node in state.endpoints if process_of(state, node) is None]
     if not down:
         raise ConfigError([f"all nodes of {state.name} run"])
+    os.kill(state.supervisor_pid, signal.SIGHUP)
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
-        # Again and again: it may not know yet that a node which was just killed is down.
-        os.kill(state.supervisor_pid, signal.SIGHUP)
         now = read_state(state.folder)
-        if now is not None and all(process_of(now, node) is not None for node in down):
-            return [f"{node} (pid {now.pids[node]}) runs again" for node in down]
+        if now is not None and now.starts > state.starts:
+            break
         if now is None or not now.alive or time.monotonic() > deadline:
-            missing = ", ".join(down)
-            raise NodeFailed("", f"{missing} did not start; see {state.folder}/NODE/node.log")
-        time.sleep(START_POLL_S)
+            raise NodeFailed("", f"nothing was started; see {state.folder / LOG_FILE}")
+        time.sleep(POLL_S)
+    missing = [node for node in down if process_of(now, node) is None]
+    if missing:
+        said = "".join(f"\n    {_last_line(state.folder / node / NODE_LOG)}" for node in missing)
+        raise NodeFailed("", f"{', '.join(missing)} did not start{said}")
+    return [f"{node} (pid {now.pids[node]}) runs again" for node in down]
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return lines[-1] if lines else f"{log} is empty"
 
 
 def cut(state: Detached, nodes: list[NodeId]) -> list[str]:
@@ -175,7 +184,7 @@ async def _until_whole(state: Detached) -> str:
             missing = what_is_missing(state.endpoints, state.family, found)
             if not missing or time.monotonic() > deadline:
                 return missing
-            await asyncio.sleep(START_POLL_S)
+            await asyncio.sleep(WHOLE_POLL_S)
     finally:
         await control.close()
 

@@ -54,7 +54,8 @@ class Detached:
     secret: str  # for ``control.Control``
     supervisor_pid: int
     supervisor_started: int  # in ticks since boot: a process id may be used again, not both
-    pids: Mapping[NodeId, int]
+    pids: Mapping[NodeId, int]  # of the nodes that run
+    starts: int = 0  # how often the nodes that were down have been started again
 
     @property
     def alive(self) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from replication.cluster.detached import STATE_FILE, UP_LINE, Detached, read_spec, start_ticks
 from replication.cluster.launcher import Cluster, ClusterSpec
-from replication.cluster.process import Evidence, NodeFailed
+from replication.cluster.process import Evidence, NodeFailed, process_state
 from replication.errors import ReplicationError
 
 log = logging.getLogger("replication.cluster")
@@ -61,9 +61,13 @@ async def _tell_of_ends(cluster: Cluster) -> None:
 
 
 async def _start_again(name: str, cluster: Cluster, wanted: asyncio.Event) -> None:
+    starts = 0
     while True:
         await wanted.wait()
         wanted.clear()
+        # One that was just killed may not have been heard of yet.
+        dead = [node for node, pid in cluster.pids().items() if process_state(pid) in "XZ"]
+        await asyncio.gather(*map(cluster.kill, dead))
         down = [node for node in cluster.spec.nodes if not cluster.is_running(node)]
         found = await asyncio.gather(*map(cluster.start_node, down), return_exceptions=True)
         for node, result in zip(down, found, strict=True):
@@ -73,10 +77,11 @@ async def _start_again(name: str, cluster: Cluster, wanted: asyncio.Event) -> No
                 log.warning("node=%s detail=%r", node, str(result))
             else:
                 raise result
-        _write_state(name, cluster)
+        starts += 1
+        _write_state(name, cluster, starts)
 
 
-def _write_state(name: str, cluster: Cluster) -> None:
+def _write_state(name: str, cluster: Cluster, starts: int = 0) -> None:
     spec = cluster.spec
     started = start_ticks(os.getpid())
     assert started is not None, "this process runs"
@@ -90,6 +95,7 @@ def _write_state(name: str, cluster: Cluster) -> None:
         supervisor_pid=os.getpid(),
         supervisor_started=started,
         pids=cluster.pids(),
+        starts=starts,
     ).write()
 
 
